@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The plain data the machine layer hands out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What a running guest is doing now.
+
+    qmpstatus is QEMU's own word (running, paused, io-error, prelaunch, ...); uptime in whole seconds; cpu is the share of all
+    its virtual CPUs in use (0..1) since the last look; mem is the bytes the guest uses (by balloon statistics, else resident memory of the
+    process); the counters are bytes since start. `nics` and `blockstat` are by device (`tap100i0`, `scsi0`).
+    """
+
+    pid: int
+    qmpstatus: str
+    uptime: int
+    cpu: float
+    mem: int
+    memhost: int
+    netin: int
+    netout: int
+    diskread: int
+    diskwrite: int
+    balloon: int | None = None
+    ballooninfo: dict[str, Any] = field(default_factory=dict)
+    nics: dict[str, dict[str, int]] = field(default_factory=dict)
+    blockstat: dict[str, Any] = field(default_factory=dict)
+    running_machine: str = ""
+    running_qemu: str = ""
