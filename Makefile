@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+# Every target sets up what it needs; none needs another to be typed first.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+BIN := .venv/bin
+# Tools find each other (ansible-lint calls ansible, molecule calls ansible-playbook) when the environment is in front.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# How many test processes; the suites hold no ports or directories in common.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+RESULTS := .build/results
+
+.PHONY: help
+help: ## Show this list
+	@echo "pvelab.proxmox: Proxmox VE as code, with a node to try it on. Start with 'make demo'."
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# ---------------------------------------------------------------------------------------------- to use it
+
+.PHONY: demo demo-down image
+demo: run-env ## Start the embedded node, provision the example lab, show it, tear it down (KEEP=1: leave it up)
+	@tools/demo
+
+demo-down: ## Stop what `make demo KEEP=1` left running and remove it
+	@tools/demo-down
+
+image: ## Build the guest image that the demo's guests boot
+	@labnode/image/build
+
+# ---------------------------------------------------------------------------------------------- to work on it
+
+.PHONY: run-env dev
+run-env:
+	@tools/venv run
+	@tools/collection-tree
+
+dev: ## Make .venv (tools and tests) and .build (the collection under its own name)
+	@tools/venv test
+	@tools/collection-tree
+
+# ---------------------------------------------------------------------------------------------- to test it
+
+PARTS := lint unit sanity contract integration molecule build
+
+.PHONY: test $(PARTS)
+test: dev ## Run everything below, and show one summary
+	@tools/test-all $(PARTS)
+
+lint: dev ## ruff, mypy, yamllint, ansible-lint, shellcheck, changelog
+	@tools/lint
+
+unit: dev ## Architecture rules, module cases, labnode's own tests: no guest is started
+	@mkdir -p $(RESULTS)
+	@$(PYTEST) --junit-xml=$(RESULTS)/unit.xml tests/architecture tests/unit labnode/tests
+
+sanity: dev ## ansible-test sanity and units, for each supported Python on this machine
+	@tools/ansible-test
+
+contract: dev ## labnode against recordings from a real Proxmox VE node
+	@mkdir -p $(RESULTS)
+	@$(PYTEST) --junit-xml=$(RESULTS)/contract.xml tests/contract
+
+integration: dev ## The collection and other people's clients against a running labnode
+	@mkdir -p $(RESULTS)
+	@$(PYTEST) --junit-xml=$(RESULTS)/integration.xml tests/integration
+
+molecule: dev ## Scenario `default`: create, converge, idempotence, check, verify, destroy
+	@tools/molecule test
+
+build: dev ## Build the collection's archive, install it offline elsewhere, use it from there
+	@tools/build
+
+.PHONY: clean
+clean: ## Remove everything that make made (not the demo's state: see demo-down)
+	rm -rf .venv .venv-* .build .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis .ansible tests/output
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -rf labnode/src/*.egg-info pvelab-proxmox-*.tar.gz
