@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Questions that several modules ask the Proxmox VE API. Each only reads, through anything that has ``get``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from .core.steps import Failure
+
+VMID_MIN, VMID_MAX = 100, 999_999_999
+
+
+class Reader(Protocol):
+    """The reading half of the API seam."""
+
+    def get(self, path: str, /, **params: Any) -> Any:
+        """The ``data`` of one GET. Raises Failure."""
+
+
+@dataclass(frozen=True)
+class GuestRef:
+    """Where a guest is. ``kind`` is "qemu" or "lxc"; ``name`` is "" where the cluster does not know it yet."""
+
+    vmid: int
+    node: str
+    name: str
+    kind: str = "qemu"
+    template: bool = False
+
+    @property
+    def path(self) -> str:
+        """The guest's API path, without a trailing slash."""
+        return f"/nodes/{quote(self.node, safe='')}/{self.kind}/{self.vmid}"
+
+    def __str__(self) -> str:
+        return f"{self.vmid} ({self.name})" if self.name else str(self.vmid)
+
+
+def node_names(api: Reader) -> list[str]:
+    """All nodes of the cluster, online or not, by name."""
+    return sorted(str(n["node"]) for n in api.get("/nodes"))
+
+
+def choose_node(api: Reader, wanted: str | None) -> str:
+    """The node to work on: ``wanted`` if the cluster has it, or the only one there is. Raises Failure.
+
+    A wrong name has to be caught here: Proxmox VE takes it for a host to proxy to and answers with
+    "596 certificate verify failed" or a time-out.
+    """
+    known = node_names(api)
+    if wanted is None and len(known) == 1:
+        return known[0]
+    if wanted is None:
+        raise Failure(
+            f"the cluster has {len(known)} nodes ({', '.join(known)}). Name one of them with the option node."
+        )
+    if wanted not in known:
+        raise Failure(
+            f"there is no node '{wanted}'; the cluster has {', '.join(known)}. "
+            "Use the node's short name, not its domain name or address."
+        )
+    return wanted
+
+
+def all_guests(api: Reader) -> list[GuestRef]:
+    """Every guest of the cluster. Ids and nodes are exact, names up to 10 s old: pvestatd reports them."""
+    return [_ref(r) for r in api.get("/cluster/resources", type="vm")]
+
+
+def find_vmid(api: Reader, vmid: int) -> GuestRef | None:
+    """The guest that has this id, whatever its kind, or None."""
+    return next((g for g in all_guests(api) if g.vmid == vmid), None)
+
+
+def find_name(api: Reader, name: str, node: str | None = None) -> GuestRef | None:
+    """The VM of this name (on ``node`` if given), or None. Raises Failure when several have it: names are not unique.
+
+    Names come from the nodes themselves, which read them from the configuration, because those in
+    /cluster/resources are missing for the first seconds of a guest's life and late after a renaming.
+    """
+    found: list[GuestRef] = []
+    for entry in api.get("/nodes"):
+        owner = str(entry["node"])
+        if node not in (None, owner):
+            continue
+        if entry.get("status", "online") == "online":
+            listed = api.get(f"/nodes/{quote(owner, safe='')}/qemu")
+            found += [_ref({**g, "node": owner}) for g in listed if g.get("name") == name]
+        else:
+            found += [g for g in all_guests(api) if (g.node, g.name, g.kind) == (owner, name, "qemu")]
+    if len(found) > 1:
+        where = ", ".join(f"{g.vmid} on {g.node}" for g in sorted(found, key=lambda g: g.vmid))
+        raise Failure(f"several guests are called '{name}': {where}. Say which one with vmid.")
+    return found[0] if found else None
+
+
+def require_vm(api: Reader, vmid: int | None, name: str | None, node: str | None = None) -> GuestRef:
+    """The VM with this id or, without an id, of this name. Raises Failure when there is none."""
+    ref = find_vmid(api, vmid) if vmid is not None else find_name(api, name or "", node)
+    if ref is None:
+        called = f"with id {vmid}" if vmid is not None else f"called '{name}'"
+        raise Failure(f"there is no guest {called}. Look at the list with pvelab.proxmox.vm_info.")
+    if ref.kind != "qemu":
+        raise Failure(f"{ref} is a container; this module works on virtual machines.")
+    return ref
+
+
+def free_vmid(api: Reader, first: int | None = None, last: int | None = None) -> int:
+    """An id that is free now; nothing reserves it. Without a range the cluster's own next one. Raises Failure."""
+    if first is None and last is None:
+        return int(api.get("/cluster/nextid"))
+    low, high = first or VMID_MIN, last or VMID_MAX
+    taken = {g.vmid for g in all_guests(api)}
+    free = next((i for i in range(low, high + 1) if i not in taken), None)
+    if free is None:
+        raise Failure(f"every id from {low} to {high} is taken. Widen the range or remove guests.")
+    return free
+
+
+def _ref(entry: Mapping[str, Any]) -> GuestRef:
+    return GuestRef(
+        vmid=int(entry["vmid"]),
+        node=str(entry["node"]),
+        name=str(entry.get("name") or ""),
+        kind=str(entry.get("type") or "qemu"),
+        template=bool(int(entry.get("template") or 0)),
+    )

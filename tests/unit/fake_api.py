@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A seam that answers from data: what each read returns before and after writes, and which writes were asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Call, Failure
+
+
+class FakeApi:
+    """``stages[0]`` holds the answers at first; each later stage overlays it once another round of writes is over.
+
+    An answer is keyed "GET /path" or "GET /path?key=value" (parameters sorted); the more exact key wins. An answer
+    {"failure": "text", "status": 500} is raised. Reading what no stage knows is an error of the case.
+    """
+
+    def __init__(self, stages: Sequence[Mapping[str, Any]], *, read_only: bool = False) -> None:
+        self.stages = list(stages)
+        self.read_only = read_only
+        self.warnings: list[str] = []
+        self.writes: list[Call] = []
+        self._answers = dict(self.stages.pop(0))
+        self._wrote = False
+
+    def get(self, path: str, /, **params: Any) -> Any:
+        if self._wrote:
+            self._wrote = False
+            if self.stages:
+                self._answers.update(self.stages.pop(0))
+        sent = {k: v for k, v in params.items() if v is not None}
+        exact = f"GET {path}?{urlencode(sorted(sent.items()))}" if sent else f"GET {path}"
+        for key in (exact, f"GET {path}"):
+            if key in self._answers:
+                return self._reply(key)
+        raise AssertionError(f"the case has no answer for {exact}; it knows {sorted(self._answers)}")
+
+    def do(self, step: Call) -> Any:
+        if self.read_only:
+            raise AssertionError(f"a write in check mode: {step.describe()}")
+        self.writes.append(step)
+        self._wrote = True
+        key = f"{step.method} {step.path}"
+        return self._reply(key) if key in self._answers else None
+
+    def _reply(self, key: str) -> Any:
+        answer = self._answers[key]
+        if isinstance(answer, Mapping) and "failure" in answer:
+            raise Failure(str(answer["failure"]), status=answer.get("status", 500))
+        return answer
