@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 from urllib.parse import quote
 
-from .core.steps import Failure
+from .core.steps import Failure, Missing
 
 VMID_MIN, VMID_MAX = 100, 999_999_999
 
@@ -98,11 +98,11 @@ def find_name(api: Reader, name: str, node: str | None = None) -> GuestRef | Non
 
 
 def require_vm(api: Reader, vmid: int | None, name: str | None, node: str | None = None) -> GuestRef:
-    """The VM with this id or, without an id, of this name. Raises Failure when there is none."""
+    """The VM with this id or, without an id, of this name. Raises Missing when there is none."""
     ref = find_vmid(api, vmid) if vmid is not None else find_name(api, name or "", node)
     if ref is None:
         called = f"with id {vmid}" if vmid is not None else f"called '{name}'"
-        raise Failure(f"there is no guest {called}. Look at the list with pvelab.proxmox.vm_info.")
+        raise Missing(f"there is no guest {called}. Look at the list with pvelab.proxmox.vm_info.")
     if ref.kind != "qemu":
         raise Failure(f"{ref} is a container; this module works on virtual machines.")
     return ref

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
-from .steps import MASK, Failure, Step
+from .steps import MASK, Failure, Missing, Step
 
 State = dict[str, Any]
 Params = Mapping[str, Any]
@@ -21,6 +21,8 @@ Params = Mapping[str, Any]
 
 class Target(Protocol):
     """What the engine needs of a seam. Reading is between the module's ``read`` and the seam it declares."""
+
+    warnings: list[str]
 
     def do(self, step: Any) -> Any:
         """Carry out one step; raises Failure."""
@@ -61,6 +63,8 @@ class Resource:
     ``want(params)`` is pure: the desired State, or None for absent. ``read(target, params)`` only reads: the observed
     State, or None if absent. ``steps(plan, params)`` is pure. ``name(params)`` is how people call the object.
     ``resolve(target, params)`` only reads and returns extra parameters that the others need (an id for a name, say).
+    Where something that the task refers to is not there, ``resolve`` and ``read`` raise ``Missing``; in check mode
+    ``want`` is then called without what ``resolve`` would have added, and the object counts as absent.
 
     ``immutable`` maps key patterns to the remedy that the refusal names. ``secret`` are patterns of state keys and
     request parameters that are masked. ``write_only`` are patterns of keys whose value cannot be read back: they
@@ -151,11 +155,16 @@ def reconcile(resource: Resource, target: Target, params: Params, *, check: bool
     Raises Failure: from the seam; when an immutable key differs; when a step destroys data without
     ``allow_data_loss``; when after all passes the object still differs ("did not converge").
     """
-    params = _resolved(resource, target, params)
-    run = _Run(resource, target, params)
-    with _Doing(f"read {run.called}"):
-        want = resource.want(params)
-        first = have = resource.read(target, params)
+    try:
+        params = _resolved(resource, target, params)
+        run = _Run(resource, target, params)
+        with _Doing(f"read {run.called}"):
+            want = resource.want(params)
+            first = have = resource.read(target, params)
+    except Missing as missing:
+        if not check:
+            raise
+        return _foreseen(resource, target, params, missing)
     planned = plan(want, have, resource.write_only)
     action, touched = planned.action, dict(planned.changes)
     for _round in range(resource.passes):
@@ -178,10 +187,16 @@ def reconcile(resource: Resource, target: Target, params: Params, *, check: bool
 
 def perform(verb: Verb, target: Target, params: Params, *, check: bool = False) -> Outcome:
     """Do a verb, or in check mode say what it would do. Raises Failure as ``reconcile`` does."""
-    params = _resolved(verb, target, params)
-    called = f"{verb.noun} {verb.name(params)}"
-    with _Doing(f"read {called}"):
-        before = verb.read(target, params)
+    try:
+        params = _resolved(verb, target, params)
+        called = f"{verb.noun} {verb.name(params)}"
+        with _Doing(f"read {called}"):
+            before = verb.read(target, params)
+    except Missing as missing:
+        if not check:
+            raise
+        _warn_missing(target, missing)
+        return Outcome(True, verb.verb.replace(" ", "_"), None)
     doing = f"{verb.verb} {called}"
     with _Doing(doing):
         steps = list(verb.steps(before, params))
@@ -335,6 +350,20 @@ def _resolved(declared: Resource | Verb, target: Target, params: Params) -> Para
         return params
     with _Doing(f"look up {declared.noun} {declared.name(params)}"):
         return {**params, **declared.resolve(target, params)}
+
+
+def _foreseen(resource: Resource, target: Target, params: Params, missing: Missing) -> Outcome:
+    """What check mode can say of an object that needs something which an earlier task of the play may create."""
+    _warn_missing(target, missing)
+    run = _Run(resource, target, params)
+    want = resource.want(params)
+    planned = plan(want, None, resource.write_only)
+    return run.outcome(planned.action, planned.changes, None, [], after=want)
+
+
+def _warn_missing(target: Target, missing: Missing) -> None:
+    doing = f"Unable to {missing.doing} yet: " if missing.doing else ""
+    target.warnings.append(f"{doing}{missing.msg} A real run fails here unless an earlier task creates it.")
 
 
 def _guard(steps: Sequence[Step], params: Params) -> None:

@@ -146,6 +146,15 @@ class Failure(Exception):
         return {"msg": msg, "done": self.done, **{k: v for k, v in evidence.items() if v is not None}}
 
 
+@dataclass(eq=False)
+class Missing(Failure):
+    """Something that the task refers to does not exist: the guest of a snapshot, the template of a clone.
+
+    For real it is a Failure like any other. In check mode an earlier task of the same play may be about to create it,
+    so the engine turns it into a warning and foresees what it can.
+    """
+
+
 def _mask_argument(argument: str, hidden: frozenset[str]) -> str:
     name, equals, _value = argument.partition("=")
     return f"{name}={MASK}" if equals and name.lstrip("-") in hidden else argument
