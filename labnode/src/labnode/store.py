@@ -75,27 +75,28 @@ class Store:
         return hashlib.sha1(text.encode("utf-8"), usedforsecurity=False).hexdigest()
 
     @contextlib.asynccontextmanager
-    async def lock(self, name: str, timeout: float = 10.0) -> AsyncIterator[None]:
+    async def lock(self, name: str, timeout: float = 10.0, *, shared: bool = False) -> AsyncIterator[None]:
         """Hold the flock STATE/lock/``name``, e.g. ``qemu-server/lock-100.conf``, across processes.
 
+        Several may hold it ``shared`` (linked clones of one template at a time); otherwise only one.
         Not re-entrant. Raises ApiError "can't lock file '...' - got timeout" after ``timeout`` seconds.
         """
         path = self.path(f"lock/{name}")
         path.parent.mkdir(parents=True, exist_ok=True)
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
-            await _flock(fd, path, timeout)
+            await _flock(fd, path, timeout, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
             yield
         finally:
             os.close(fd)
 
 
-async def _flock(fd: int, path: Path, timeout: float) -> None:
+async def _flock(fd: int, path: Path, timeout: float, mode: int) -> None:
     deadline = time.monotonic() + timeout
     pause = 0.002
     while True:
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(fd, mode | fcntl.LOCK_NB)
             return
         except BlockingIOError:
             if time.monotonic() >= deadline:
