@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
+from .state import State, is_cleared, matches, public, render_diff
 from .steps import MASK, Failure, Missing, Step
 
-State = dict[str, Any]
 Params = Mapping[str, Any]
 
 
@@ -209,9 +209,11 @@ def perform(verb: Verb, target: Target, params: Params, *, check: bool = False) 
             after = verb.read(target, params)
     shown = [s.describe(verb.secret) for s in steps]
     keys = sorted(k for k in {**(before or {}), **(after or {})} if (before or {}).get(k) != (after or {}).get(k))
-    diff = _diff(called, {k: (before or {}).get(k) for k in keys}, {k: (after or {}).get(k) for k in keys}, verb.secret)
+    diff = render_diff(
+        called, {k: (before or {}).get(k) for k in keys}, {k: (after or {}).get(k) for k in keys}, verb.secret
+    )
     action = verb.verb.replace(" ", "_") if steps else "none"
-    return Outcome(bool(steps), action, _public(after, verb.secret), shown, diff)
+    return Outcome(bool(steps), action, public(after, verb.secret), shown, diff)
 
 
 class _Run:
@@ -263,12 +265,12 @@ class _Run:
         changed = action != "none"
         end = {k: (after or {}).get(k, c.after) if after is not None else None for k, c in touched.items()}
         diff = self._changes_diff({k: Change(c.before, end[k]) for k, c in touched.items()}) if changed else {}
-        return Outcome(changed, action, _public(have, self.resource.secret), steps, diff)
+        return Outcome(changed, action, public(have, self.resource.secret), steps, diff)
 
     def _changes_diff(self, changes: Mapping[str, Change]) -> dict[str, Any]:
         before = {k: c.before for k, c in changes.items()}
         after = {k: c.after for k, c in changes.items()}
-        return _diff(self.called, before, after, self.resource.secret)
+        return render_diff(self.called, before, after, self.resource.secret)
 
     def _refuse_immutable(self, planned: Plan) -> None:
         for key, change in sorted(planned.changes.items()):
@@ -280,7 +282,7 @@ class _Run:
     def _shown(self, key: str, value: Any) -> str:
         if is_cleared(value):
             return "not set"
-        return MASK if _matches(key, self.resource.secret) else repr(value)
+        return MASK if matches(key, self.resource.secret) else repr(value)
 
 
 class _Doing:
@@ -299,50 +301,12 @@ class _Doing:
             error.done = error.done or self.done
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> State:
-    """{"net0": {"bridge": "vmbr0"}} → {"net0.bridge": "vmbr0"}; lists stay values."""
-    flat: State = {}
-    for key, value in tree.items():
-        if isinstance(value, Mapping) and value:
-            flat.update(flatten(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The inverse of ``flatten``. A plain value beside dotted keys of the same name is kept under ``value``."""
-    tree: dict[str, Any] = {}
-    for key, value in flat.items():
-        *parents, leaf = key.split(".")
-        level = tree
-        for parent in parents:
-            inner = level.get(parent)
-            if not isinstance(inner, dict):
-                inner = level[parent] = {} if inner is None else {"value": inner}
-            level = inner
-        if isinstance(level.get(leaf), dict) and not isinstance(value, dict):
-            level[leaf]["value"] = value
-        else:
-            level[leaf] = value
-    return tree
-
-
-def is_cleared(value: Any) -> bool:
-    """True for what counts as nothing: None, "", [] and {} (but not 0 or False)."""
-    return value is None or (isinstance(value, str | list | tuple | dict) and len(value) == 0)
-
-
 def _same(key: str, wanted: Any, observed: Any, write_only: tuple[str, ...]) -> bool:
     if is_cleared(wanted) or is_cleared(observed):
         return is_cleared(wanted) and is_cleared(observed)
-    if _matches(key, write_only):
+    if matches(key, write_only):
         return True
     return bool(wanted == observed)
-
-
-def _matches(key: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(key, p) for p in patterns)
 
 
 def _resolved(declared: Resource | Verb, target: Target, params: Params) -> Params:
@@ -379,22 +343,3 @@ def _execute(
         with _Doing(doing, done):
             target.do(step)
         done.append(step.describe(secret))
-
-
-def _public(state: State | None, secret: Iterable[str]) -> dict[str, Any] | None:
-    return None if state is None else unflatten(_masked(state, secret))
-
-
-def _masked(state: Mapping[str, Any], secret: Iterable[str]) -> State:
-    hidden = tuple(secret)
-    return {k: MASK if _matches(k, hidden) and not is_cleared(v) else v for k, v in state.items()}
-
-
-def _diff(called: str, before: State, after: State, secret: Iterable[str]) -> dict[str, Any]:
-    present = [{k: v for k, v in _masked(side, secret).items() if not is_cleared(v)} for side in (before, after)]
-    return {
-        "before_header": called,
-        "after_header": called,
-        "before": unflatten(present[0]),
-        "after": unflatten(present[1]),
-    }
