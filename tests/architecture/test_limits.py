@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Small enough to read: lengths of files and functions, and nothing that silences the tools that hold them."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from ansible_collections.pvelab.proxmox.tests.architecture.tree import (
+    DOC_NAMES,
+    MODULES,
+    ROOT,
+    code_lines,
+    files,
+    name,
+    parsed,
+)
+
+FUNCTION, FILE, MODULE = 40, 400, 80
+PYTHON = files("*.py")
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=name)
+def test_functions_are_short(path: Path) -> None:
+    source = path.read_text(encoding="utf-8")
+    functions = [n for n in ast.walk(parsed(path)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    long = {f.name: lines for f in functions if (lines := code_lines(f, source)) > FUNCTION}
+    assert long == {}
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=name)
+def test_files_are_short(path: Path) -> None:
+    docs = sum((n.end_lineno or 0) - n.lineno + 1 for n in documentation(path))
+    assert len(path.read_text(encoding="utf-8").splitlines()) - docs <= FILE
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name)
+def test_modules_are_declarations_of_few_lines(path: Path) -> None:
+    tables = [n for n in parsed(path).body if isinstance(n, ast.Assign) and targets(n) & {*DOC_NAMES, "OPTIONS"}]
+    source = path.read_text(encoding="utf-8")
+    code = code_lines(parsed(path), source) - sum(code_lines(n, source) for n in tables)
+    assert code <= MODULE, "what several modules or states share belongs into plugins/module_utils"
+
+
+@pytest.mark.parametrize("path", PYTHON, ids=name)
+def test_nothing_is_silenced(path: Path) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert re.findall(r"noqa: *PLR09\d\d|noqa *$|pylint: *disable|type: ignore *$", text, re.MULTILINE) == []
+
+
+@pytest.mark.parametrize("path", [p for p in PYTHON if "tests" in p.parts], ids=name)
+def test_tests_wait_for_conditions_and_do_not_patch(path: Path) -> None:
+    tree = parsed(path)
+    loops = [n for n in ast.walk(tree) if isinstance(n, ast.While | ast.For | ast.AsyncFor)]
+    polled = {id(n) for loop in loops for n in ast.walk(loop)}
+    sleeps = [n for n in ast.walk(tree) if isinstance(n, ast.Call) and getattr(n.func, "attr", "") == "sleep"]
+    assert [n.lineno for n in sleeps if id(n) not in polled] == [], "poll a condition with a deadline"
+    imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
+    assert imported & {"mock", "patch", "MagicMock", "unittest.mock"} == set(), "hand in a fake seam"
+
+
+def test_no_unfinished_work() -> None:
+    marks = re.compile(r"\b(TODO|FIXME|XXX)\b")
+    places = [
+        f"{name(p)}:{i}"
+        for p in files("*.py", "*.yml", "*.md", "*.toml", "*.cfg", "Makefile")
+        if p.name != Path(__file__).name
+        for i, line in enumerate(p.read_text(encoding="utf-8").splitlines(), start=1)
+        if marks.search(line)
+    ]
+    assert places == []
+
+
+def test_nothing_is_ignored_by_sanity() -> None:
+    assert list((ROOT / "tests").rglob("ignore*.txt")) == []
+    assert "skip_list" not in (ROOT / ".ansible-lint").read_text(encoding="utf-8")
+    assert "warn_list" not in (ROOT / ".ansible-lint").read_text(encoding="utf-8")
+
+
+def documentation(path: Path) -> list[ast.Assign]:
+    """The assignments of DOCUMENTATION, EXAMPLES and RETURN."""
+    return [n for n in parsed(path).body if isinstance(n, ast.Assign) and targets(n) & DOC_NAMES]
+
+
+def targets(node: ast.Assign) -> set[str]:
+    return {t.id for t in node.targets if isinstance(t, ast.Name)}
