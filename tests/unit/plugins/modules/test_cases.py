@@ -39,7 +39,7 @@ def cases() -> Iterator[Any]:
             yield pytest.param(path.stem, case, id=f"{path.stem}: {case['name']}")
 
 
-@pytest.mark.parametrize(("module", "case"), cases())
+@pytest.mark.parametrize(("module", "case"), list(cases()))
 @pytest.mark.parametrize("check", [False, True], ids=["real", "check"])
 def test_case(module: str, case: Mapping[str, Any], check: bool) -> None:
     declared = declaration(module)
