@@ -68,8 +68,10 @@ class Resource:
 
     ``immutable`` maps key patterns to the remedy that the refusal names. ``secret`` are patterns of state keys and
     request parameters that are masked. ``write_only`` are patterns of keys whose value cannot be read back: they
-    differ only when the observed state has nothing there. ``passes`` is how many rounds of steps may be needed because
-    what a step leaves to do is known only after it. ``constraints`` are keyword arguments of AnsibleModule.
+    differ only when the observed state has nothing there. ``unseen`` are patterns of keys of which the node shows
+    nothing at all: where they differ, having sent them is all the proof there is. ``passes`` is how many rounds of
+    steps may be needed because what a step leaves to do is known only after it. ``constraints`` are keyword arguments
+    of AnsibleModule.
     """
 
     noun: str
@@ -82,6 +84,7 @@ class Resource:
     immutable: Mapping[str, str] = field(default_factory=dict)
     secret: frozenset[str] = frozenset()
     write_only: frozenset[str] = frozenset()
+    unseen: frozenset[str] = frozenset()
     passes: int = 1
     constraints: Mapping[str, Any] = field(default_factory=dict)
 
@@ -177,7 +180,7 @@ def reconcile(resource: Resource, target: Target, params: Params, *, check: bool
         run.carry_out(steps, planned)
         with _Doing(f"read back {run.called}", run.done):
             have = resource.read(target, params)
-        planned = plan(want, have, resource.write_only)
+        planned = plan(_visible(want, resource.unseen), have, resource.write_only)
         for key, change in planned.changes.items():
             touched.setdefault(key, Change((first or {}).get(key), change.after))
     if not planned.empty:
@@ -307,6 +310,10 @@ def _same(key: str, wanted: Any, observed: Any, write_only: tuple[str, ...]) -> 
     if matches(key, write_only):
         return True
     return bool(wanted == observed)
+
+
+def _visible(want: State | None, unseen: frozenset[str]) -> State | None:
+    return None if want is None else {k: v for k, v in want.items() if not matches(k, unseen)}
 
 
 def _resolved(declared: Resource | Verb, target: Target, params: Params) -> Params:

@@ -145,6 +145,16 @@ def test_secrets_are_masked_everywhere_and_write_only_keys_do_not_drift() -> Non
     assert not reconcile(declared, World({"password": "**"}), {}).changed
 
 
+def test_what_the_node_never_shows_is_sent_once_and_the_rest_is_still_checked() -> None:
+    declared = resource({"replace": True, "size": 2}, unseen=frozenset({"replace"}))
+    world = World({"size": 1}, ignores=("replace",))
+    outcome = reconcile(declared, world, {})
+    assert outcome.changed and [c.label for c in world.calls] == ["replace", "size"]
+    assert outcome.diff["after"] == {"replace": True, "size": 2}
+    with pytest.raises(Failure, match="did not converge: size is 1 and should be 2"):
+        reconcile(declared, World({"size": 1}, ignores=("replace", "size")), {})
+
+
 def test_a_failure_names_what_was_being_done_and_what_was_done() -> None:
     with pytest.raises(Failure) as caught:
         reconcile(resource({"a": 1, "b": 2}), World(None, breaks_at="b"), {})
