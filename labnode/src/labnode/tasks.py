@@ -54,7 +54,9 @@ class Upid:
         if not match:
             raise ApiError(f"unable to parse worker upid '{text}'", 400)
         number = {k: int(match[k], 16) for k in ("pid", "pstart", "start")}
-        return Upid(match["node"], number["pid"], number["pstart"], number["start"], match["type"], match["id"], match["user"])
+        return Upid(
+            match["node"], number["pid"], number["pstart"], number["start"], match["type"], match["id"], match["user"]
+        )
 
 
 class Task:
@@ -201,7 +203,13 @@ class TaskService:
 
     async def _run(self, entry: Entry, task: Task, worker: Worker) -> None:
         status = await _outcome(task, worker)
-        task.log("TASK OK" if status == "OK" else f"TASK {status}" if status.startswith("WARNINGS: ") else f"TASK ERROR: {status}")
+        task.log(
+            "TASK OK"
+            if status == "OK"
+            else f"TASK {status}"
+            if status.startswith("WARNINGS: ")
+            else f"TASK ERROR: {status}"
+        )
         entry.endtime, entry.status = int(time.time()), status
         self._running.pop(str(entry.upid), None)
         self._finish(entry)
