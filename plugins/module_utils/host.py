@@ -65,10 +65,22 @@ class Host:
         raise Failure(f"a host cannot carry out an API request, which is a bug: {step.describe()}.")
 
 
+class _Group(subprocess.Popen[str]):
+    """A command in a process group of its own; what is left of the group when the block ends is killed."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.poll() is None:
+            with suppress(ProcessLookupError):
+                os.killpg(self.pid, signal.SIGKILL)
+            self.communicate()
+
+
 def _run(step: Run) -> str:
     """Run in a process group of its own, so that a time-out or an interrupt leaves no child behind."""
     try:
-        process = subprocess.Popen(
+        group = _Group(
             list(step.argv),
             stdin=subprocess.PIPE if step.stdin is not None else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -80,17 +92,13 @@ def _run(step: Run) -> str:
         )
     except OSError as error:
         raise Failure(f"{step.argv[0]} cannot be run: {_reason(error)}.", argv=step.argv) from error
-    try:
-        out, err = process.communicate(step.stdin, timeout=step.timeout_s)
-    except subprocess.TimeoutExpired:
-        raise Failure(
-            f"{step.argv[0]} did not finish within {step.timeout_s:g} seconds and was stopped.", argv=step.argv
-        ) from None
-    finally:
-        if process.poll() is None:
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.communicate()
+    with group as process:
+        try:
+            out, err = process.communicate(step.stdin, timeout=step.timeout_s)
+        except subprocess.TimeoutExpired:
+            raise Failure(
+                f"{step.argv[0]} did not finish within {step.timeout_s:g} seconds and was stopped.", argv=step.argv
+            ) from None
     if process.returncode not in step.ok_rcs:
         complaint = (err or out).strip() or "it printed nothing"
         raise Failure(

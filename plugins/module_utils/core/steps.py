@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 MASK = "********"
 
@@ -98,7 +98,7 @@ class Write:
         return shown
 
 
-Step = Call | Run | Write
+Step: TypeAlias = "Call | Run | Write"
 
 
 @dataclass(eq=False)
@@ -148,9 +148,9 @@ class Failure(Exception):
 
 @dataclass(eq=False)
 class Missing(Failure):
-    """Something that the task refers to does not exist: the guest of a snapshot, the template of a clone.
+    """Something that the task builds on is not there: the guest of a snapshot, the template of a clone, free space.
 
-    For real it is a Failure like any other. In check mode an earlier task of the same play may be about to create it,
+    For real it is a Failure like any other. In check mode an earlier task of the same play may be about to see to it,
     so the engine turns it into a warning and foresees what it can.
     """
 
