@@ -334,7 +334,7 @@ def _foreseen(resource: Resource, target: Target, params: Params, missing: Missi
 
 def _warn_missing(target: Target, missing: Missing) -> None:
     doing = f"Unable to {missing.doing} yet: " if missing.doing else ""
-    target.warnings.append(f"{doing}{missing.msg} A real run fails here unless an earlier task creates it.")
+    target.warnings.append(f"{doing}{missing.msg} A real run fails here unless an earlier task sees to it.")
 
 
 def _guard(steps: Sequence[Step], params: Params) -> None:

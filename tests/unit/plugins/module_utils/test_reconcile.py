@@ -174,7 +174,7 @@ def test_check_mode_warns_of_what_an_earlier_task_may_create() -> None:
     assert (foreseen.changed, foreseen.action, foreseen.diff["after"]) == (True, "create", {"a": 1})
     assert world.warnings == [
         "Unable to look up thing box yet: there is no guest called 'tmpl'. "
-        "A real run fails here unless an earlier task creates it."
+        "A real run fails here unless an earlier task sees to it."
     ]
     with pytest.raises(Missing, match="no guest called"):
         reconcile(declared, world, {})
