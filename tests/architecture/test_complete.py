@@ -123,7 +123,8 @@ def normal(package: str) -> str:
 
 def test_requirements_are_pinned_and_agree() -> None:
     run, test, all_ = (pins(ROOT / f"requirements/{n}.txt") for n in ("run", "test", "constraints"))
-    for package, versions in {**run, **test}.items():
+    unit = pins(ROOT / "tests/unit/requirements.txt")
+    for package, versions in [*run.items(), *test.items(), *unit.items()]:
         if package not in {"ansible", "ansible-core"}:
             assert all_.get(package) == versions, package
     labnode = tomllib.loads((ROOT / "labnode/pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]

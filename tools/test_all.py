@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""`make test`: runs the parts two at a time, shows each one's end, the whole output of what failed, and one summary."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+ROOT = Path(__file__).resolve().parents[1]
+RESULTS = ROOT / ".build/results"
+LANES = 2
+
+
+@dataclass(frozen=True)
+class Part:
+    """One finished part; ``seconds`` on the clock, ``log`` is all that it printed."""
+
+    name: str
+    ok: bool
+    seconds: float
+    log: str
+
+
+def run(name: str, running: dict[str, subprocess.Popen[str]]) -> Part:
+    """Run `make NAME` in a process group of its own, so that an interrupt can end all of it."""
+    began = time.monotonic()
+    with subprocess.Popen(
+        ["make", "--no-print-directory", name],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        running[name] = process
+        log, _none = process.communicate()
+        del running[name]
+    return Part(name, process.returncode == 0, time.monotonic() - began, log)
+
+
+def counted(parts: list[Part]) -> Counter[str]:
+    """Tests by outcome: those that left a report, and one for each part that is not made of tests."""
+    total: Counter[str] = Counter()
+    failed_in: Counter[str] = Counter()
+    for report in sorted(RESULTS.glob("*.xml")):
+        for suite in ElementTree.parse(report).getroot().iter("testsuite"):
+            tests, skipped = int(suite.get("tests", 0)), int(suite.get("skipped", 0))
+            failed = int(suite.get("failures", 0)) + int(suite.get("errors", 0))
+            total += Counter(passed=tests - skipped - failed, failed=failed, skipped=skipped)
+            failed_in[report.stem] += failed
+    for part in parts:
+        if part.ok and part.name not in failed_in:
+            total["passed"] += 1
+        # A part may fail outside its tests, too: while it sets itself up, say.
+        if not part.ok and not failed_in[part.name]:
+            total["failed"] += 1
+    return total
+
+
+def summary(parts: list[Part], seconds: float) -> None:
+    total = counted(parts)
+    print("\n" + "\n".join(f"  {'ok    ' if p.ok else 'FAILED'}  {p.name:<12} {p.seconds:6.0f} s" for p in parts))
+    print(f"  {'all of it':<20} {seconds:6.0f} s\n")
+    print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped", flush=True)
+
+
+def main(names: list[str]) -> int:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for old in RESULTS.glob("*.xml"):
+        old.unlink()
+    began = time.monotonic()
+    running: dict[str, subprocess.Popen[str]] = {}
+    parts: list[Part] = []
+    with ThreadPoolExecutor(LANES) as lanes:
+        try:
+            for done in as_completed([lanes.submit(run, name, running) for name in names]):
+                part = done.result()
+                parts.append(part)
+                if not part.ok:
+                    print(part.log)
+                print(f"{'ok' if part.ok else 'FAILED'}: make {part.name} ({part.seconds:.0f} s)", flush=True)
+        except KeyboardInterrupt:
+            lanes.shutdown(wait=False, cancel_futures=True)
+            for process in list(running.values()):
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGINT)
+            return 130
+    summary(parts, time.monotonic() - began)
+    return 0 if all(p.ok for p in parts) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
