@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
+from .api_errors import Unauthorized
 from .api_options import Settings
 from .api_wire import Refused, Request
 
@@ -99,16 +100,22 @@ class PasswordLogin:
         return Ticket(str(answer["ticket"]), str(answer.get("CSRFPreventionToken", "")), self._clock())
 
     def _second_factor(self, answer: Mapping[str, Any]) -> str:
-        """The answer to a challenge: "totp:123456". Raises Refused when there is no answer to give."""
+        """The answer to a challenge: "totp:123456". Raises Unauthorized when there is no answer to give."""
         kinds = second_factors(str(answer.get("ticket", "")))
         asked = f" ({', '.join(kinds)})" if kinds else ""
         otp = (self._settings.otp or "").strip()
         if not otp:
-            raise Refused(401, f"this user needs a second factor{asked}; set api_otp, or better use an API token")
+            raise Unauthorized(
+                f"{self._settings.user} has a second factor{asked}. Set api_otp, or use an API token instead.",
+                status=401,
+            )
         kind, colon, _code = otp.partition(":")
         if colon:
             if kinds and kind not in kinds:
-                raise Refused(401, f"this user has no second factor of the kind '{kind}'{asked}")
+                raise Unauthorized(
+                    f"{self._settings.user} has no second factor of the kind '{kind}'. Set api_otp to one of{asked}.",
+                    status=401,
+                )
             return otp
         return f"{_guess(otp)}:{otp}"
 

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from typing import Any, NoReturn, Protocol
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.common.parameters import env_fallback
 
 from .core.reconcile import Outcome, Query, Resource, Verb, perform, reconcile
 from .core.steps import Failure
@@ -29,7 +30,7 @@ class Seam(Protocol):
 
 def run(declared: Resource | Verb | Query, seam: type[Seam] | Any) -> NoReturn:
     """Run one declaration as an Ansible module; never returns."""
-    spec = {**seam.OPTIONS, **declared.options}
+    spec = {**_with_environment(seam.OPTIONS), **declared.options}
     constraints = _joined(getattr(seam, "CONSTRAINTS", {}), declared.constraints)
     module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **constraints)
     warnings: list[str] = []
@@ -77,6 +78,15 @@ def _joined(*parts: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
+def _with_environment(options: Mapping[str, Any]) -> dict[str, Any]:
+    """A seam knows nothing of Ansible: it names the variables that stand in for an option with ``env``."""
+    return {
+        name: {k: v for k, v in option.items() if k != "env"}
+        | ({"fallback": (env_fallback, option["env"])} if "env" in option else {})
+        for name, option in options.items()
+    }
+
+
 def _warn(module: Any, warnings: list[str]) -> None:
     for text in warnings:
         module.warn(text)
@@ -85,6 +95,6 @@ def _warn(module: Any, warnings: list[str]) -> None:
 def _fail(module: Any, failure: Failure) -> NoReturn:
     result = failure.result()
     if failure.library:
-        result["msg"] = missing_required_lib(failure.library, reason=result["msg"])
+        result["msg"] = missing_required_lib(failure.library, reason=failure.msg)
     module.fail_json(**result)
     raise AssertionError("fail_json returned")

@@ -1,0 +1,271 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Seam 1: the Proxmox VE API. Nothing else speaks to it.
+
+Reads are repeated while that can help. A write is repeated only when it certainly was not carried out; when that is
+unknown, its trace is looked for among the node's tasks. See docs/api.md for the whole of the rules.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, ClassVar
+from urllib.parse import unquote
+
+from . import api_traces
+from .api_errors import Locked, NotFound, Scrubber, Unknown, Unreachable, refusal, silence
+from .api_https import HttpsWire
+from .api_local import LocalWire, have_pvesh
+from .api_locks import Locks
+from .api_options import CONNECTION, CONSTRAINTS, Settings, settings
+from .api_tasks import Upid, Waiter, upid
+from .api_wire import MissingLibrary, NoAnswer, Refused, Reply, Request, Wire
+from .core import complaints
+from .core.steps import Call, Failure
+
+# A write that is carried out before it is answered may take long: a storage is activated, a device is plugged in.
+WRITE_TIMEOUT_S = 120.0
+# How long a node may take to show the task of a write whose answer got lost; cross-node requests time out after 30 s.
+TRACE_FOR_S = 35.0
+_ONCE_PER_RUN = frozenset({"/version"})
+
+
+class Api:
+    """One user's view of one cluster. Connects and logs in at the first request; ``warnings`` is for the user to see.
+
+    With ``read_only`` every write is refused, whatever the caller thinks: the second line of defence of check mode.
+    """
+
+    OPTIONS: ClassVar[Mapping[str, Any]] = CONNECTION
+    CONSTRAINTS: ClassVar[Mapping[str, Any]] = CONSTRAINTS
+
+    def __init__(
+        self,
+        wire: Wire,
+        options: Settings,
+        *,
+        read_only: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self.warnings: list[str] = []
+        self.read_only = read_only
+        self._wire = wire
+        self._options = options
+        self._clock = clock
+        self._pause = pause
+        self._scrub = Scrubber(options.secrets)
+        self._waiter = Waiter(self, clock, pause)
+        self._locks = Locks(self, clock, pause)
+        self._tasks: set[str] = set()
+        self._kept: dict[str, Reply] = {}
+
+    @classmethod
+    def from_params(cls, params: Mapping[str, Any], *, read_only: bool = False) -> Api:
+        """An Api for the connection options of a module. Sends nothing yet. Raises Failure for wrong options."""
+        options = settings(params, have_pvesh=have_pvesh())
+        wire: Wire = HttpsWire(options) if options.hosts else LocalWire()
+        return cls(wire, options, read_only=read_only)
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Api({self._wire.where} as {self._wire.user})"
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._wire.close()
+
+    def get(self, path: str, /, **params: Any) -> Any:
+        """The ``data`` of one GET. ``path`` is below /api2/json and URL-encoded; parameters that are None are not sent.
+
+        Raises Failure, of the types in api_errors; NotFound when the object does not exist.
+        """
+        return self.ask(path, **params).data
+
+    def find(self, path: str, /, **params: Any) -> Any:
+        """The ``data`` of one GET, or None when there is no such object. Raises Failure."""
+        try:
+            return self.get(path, **params)
+        except NotFound:
+            return None
+
+    def ask(self, path: str, /, **params: Any) -> Reply:
+        """One GET with what the API puts beside its data: ``total`` and ``changes``. Raises Failure."""
+        if path in self._kept and not params:
+            return self._kept[path]
+        reply = self._send(Request("GET", path, params, timeout_s=self._options.timeout_s))
+        if path in _ONCE_PER_RUN and not params:
+            self._kept[path] = reply
+        return reply
+
+    def do(self, step: Call) -> Any:
+        """Carry out one write and, if it starts a task, wait for its end. Returns the ``data``: the UPID of a task.
+
+        A lock in the guest's configuration is waited for while its owner works. Raises Failure: TaskFailed with the end
+        of the log; TimedOut, with the task running on; Locked, Stale, NoQuorum, Forbidden and ParameterErrors, with
+        nothing done; Unknown, when it may or may not have been carried out.
+        """
+        request = self._request(step)
+        if self.read_only and request.writes:
+            raise Failure(f"a write was attempted in check mode, which is a bug: {request}.", request=str(request))
+        give_up = self._clock() + self._options.lock_timeout_s
+        tries = self._pauses()
+        while True:
+            try:
+                return self._carry_out(request, step.timeout_s or self._options.task_timeout_s)
+            except Locked as locked:
+                if complaints.config_lock(locked.msg):
+                    self._locks.wait(locked, request, give_up, self._options.lock_timeout_s)
+                    continue
+                # A lock on a file that the answer itself told of has been tried for already.
+                pause = next(tries) if locked.status is None else None
+                if pause is None:
+                    raise
+                self._pause(pause)
+
+    def version(self) -> tuple[int, ...]:
+        """The node's version of Proxmox VE: (9, 1, 7). Raises Failure."""
+        text = str(self.get("/version")["version"])
+        return tuple(int(n) for n in re.findall(r"\d+", text.partition("~")[0])[:3])
+
+    def wait(self, task: str, timeout_s: float | None = None) -> None:
+        """Wait for a task by its UPID. Raises Failure as ``do`` does."""
+        known = upid(task)
+        if known is None:
+            raise Failure(f"'{task}' is not a task: it does not have the form of a UPID.")
+        self._waiter.wait(known, timeout_s or self._options.task_timeout_s)
+
+    def log(self, task: str, lines: int = 50) -> list[str]:
+        """The last lines of a task's log. Raises Failure."""
+        known = upid(task)
+        if known is None:
+            raise Failure(f"'{task}' is not a task: it does not have the form of a UPID.")
+        return self._waiter.tail(known, lines)
+
+    def _request(self, step: Call) -> Request:
+        """A step as a request. pvesh answers only when the task is over, so there it may take that long."""
+        patience = max(self._options.timeout_s, WRITE_TIMEOUT_S)
+        if not self._options.hosts:
+            patience = max(patience, step.timeout_s or self._options.task_timeout_s)
+        return Request(step.method, step.path, step.params, step.file, patience)
+
+    def _carry_out(self, request: Request, timeout_s: float) -> Any:
+        data = self._send(request).data
+        task = upid(data)
+        if task is not None:
+            self._tasks.add(task.text)
+            try:
+                self._waiter.wait(task, timeout_s)
+            except Failure as failure:
+                failure.request = failure.request or str(request)
+                raise
+        return data
+
+    def _send(self, request: Request) -> Reply:
+        """Send, and again while it helps and harms nothing. Raises Failure."""
+        for pause in self._pauses():
+            began = time.time()
+            try:
+                return self._wire.send(request)
+            except MissingLibrary as missing:
+                raise Failure("to reach the Proxmox VE API", library=missing.library) from missing
+            except NoAnswer as problem:
+                if problem.sent and request.writes:
+                    return self._recover(request, problem.cause, began)
+                failure: Failure = silence(problem, request, self._scrub)
+                again = not problem.permanent
+            except Refused as refused:
+                self._blame_node(request, refused)
+                if request.writes and is_ambiguous(refused):
+                    return self._recover(request, f"{refused.status} {refused.message}", began)
+                failure = refusal(refused, request, self._wire.user, self._scrub)
+                again = is_passing(refused)
+            if not again or pause is None:
+                raise failure
+            self._pause(pause)
+        raise AssertionError("the last pause is None")
+
+    def _pauses(self) -> Iterator[float | None]:
+        """How long to wait before each further try; None after the last."""
+        for attempt in range(self._options.retries):
+            yield min(0.5 * 2**attempt, 8.0)
+        yield None
+
+    def _recover(self, request: Request, cause: str, began: float) -> Reply:
+        """Find out what became of a write whose answer got lost: adopt its task. Raises Unknown when there is none."""
+        expected = api_traces.trace(request)
+        found = self._look_for(expected, began) if expected else None
+        cause = self._scrub(" ".join(cause.split())).rstrip(".")
+        if found is None:
+            looked = f" There is no task of it on {expected.node}." if expected else ""
+            raise Unknown(
+                f"{cause}; so it is not known whether {request} was carried out.{looked} "
+                "Look at the object and at the task list of the node, then run the task again: "
+                "it goes on from what is there.",
+                request=str(request),
+            )
+        self.warnings.append(f"{cause}; found the task that {request} had started and waited for it: {found.text}")
+        return Reply(found.text)
+
+    def _look_for(self, expected: api_traces.Trace, began: float) -> Upid | None:
+        deadline = self._clock() + TRACE_FOR_S
+        pause = 0.2
+        while True:
+            try:
+                listed = self._send(Request("GET", expected.path, {"source": "all", "limit": 100})).data
+            except Unreachable:
+                listed = []
+            found = expected.newest(listed, self._wire.user, began + self._wire.skew_s, frozenset(self._tasks))
+            if found is not None or self._clock() >= deadline:
+                return found
+            self._pause(pause)
+            pause = min(pause * 1.5, 2.0)
+
+    def _blame_node(self, request: Request, refused: Refused) -> None:
+        """Say so when the trouble is the node in the path, whose wrong name looks like a certificate that is wrong."""
+        named = re.match(r"/nodes/([^/]+)", request.path)
+        if named is None or not complaints.is_wrong_node(refused.status, refused.message):
+            return
+        try:
+            nodes = self._wire.send(Request("GET", "/nodes")).data
+        except (Refused, NoAnswer):
+            return
+        node = unquote(named[1])
+        state = {str(n["node"]): str(n.get("status", "unknown")) for n in nodes}
+        if node not in state:
+            raise Failure(
+                f"there is no node '{node}'; the cluster has {', '.join(sorted(state))}. "
+                "Use the node's short name, not its domain name or address.",
+                status=refused.status,
+                request=str(request),
+            ) from refused
+        if state[node] == "offline":
+            raise Unreachable(
+                f"the node '{node}' is offline. Start it or look at its network, then run again.",
+                status=refused.status,
+                request=str(request),
+            ) from refused
+
+
+def is_ambiguous(refused: Refused) -> bool:
+    """True when a node or proxy in between answered, so that a write may or may not have been carried out.
+
+    595 is a connection that never stood, 596 one that broke, 597 to 599 an answer that did not come (AnyEvent::HTTP).
+    """
+    never_stood = complaints.is_wrong_node(0, refused.message)
+    return refused.status in (502, 504) or (refused.status in (596, 597, 598, 599) and not never_stood)
+
+
+def is_passing(refused: Refused) -> bool:
+    """True when the same request may well succeed a moment later, and was not carried out now (or only reads)."""
+    passing = refused.status in (502, 503, 504) or refused.status >= 595
+    return passing or complaints.is_lock_timeout(refused.message) or complaints.is_no_quorum(refused.message)

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tasks of Proxmox VE: what a UPID says, waiting for its end, and its log where the error is."""
+
+from __future__ import annotations
+
+import re
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from .api_errors import Interrupted, Locked, TaskFailed, TimedOut, Unreachable
+from .api_wire import Reply
+from .core import complaints
+from .core.steps import Failure
+
+# UPID:node:pid:pstart:starttime:type:id:user: (pve-common UPID.pm); the id may be empty.
+_UPID = re.compile(
+    r"UPID:(?P<node>[A-Za-z0-9][A-Za-z0-9-]*):(?P<pid>[0-9A-Fa-f]{8}):(?P<pstart>[0-9A-Fa-f]{8,9}):"
+    r"(?P<start>[0-9A-Fa-f]{8}):(?P<type>[^:\s]+):(?P<id>[^:\s]*):(?P<user>[^:\s]+):"
+)
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+# The node may know a task only moments after it has named it.
+UNKNOWN_FOR_S = 5.0
+# How long the node may be out of reach while a task runs there: pveproxy restarts, networks reload.
+OUT_OF_REACH_FOR_S = 60.0
+TAIL_LINES = 20
+_PAGE = 500
+
+
+@dataclass(frozen=True)
+class Upid:
+    """A task's name, taken apart. ``start`` is in seconds since 1970, by the clock of ``node``."""
+
+    text: str
+    node: str
+    start: int
+    kind: str
+    id: str
+    user: str
+
+    @property
+    def path(self) -> str:
+        """The task's API path. A UPID holds ":", "@" and "!", so it is encoded."""
+        return f"/nodes/{quote(self.node, safe='')}/tasks/{quote(self.text, safe='')}"
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.id}".strip() + f" on {self.node}"
+
+
+def upid(data: Any) -> Upid | None:
+    """The Upid that an answer holds, or None where it is something else."""
+    found = _UPID.fullmatch(data) if isinstance(data, str) else None
+    if found is None:
+        return None
+    return Upid(found[0], found["node"], int(found["start"], 16), found["type"], found["id"], found["user"])
+
+
+class Line(Protocol):
+    """What waiting needs of the seam."""
+
+    warnings: list[str]
+
+    def ask(self, path: str, /, **params: Any) -> Reply:
+        """One GET with everything that came beside its data. Raises Failure."""
+
+
+class Waiter:
+    """Waits for tasks. ``clock`` and ``pause`` are handed in so that tests do not wait."""
+
+    def __init__(self, line: Line, clock: Callable[[], float], pause: Callable[[float], None]) -> None:
+        self._line = line
+        self._clock = clock
+        self._pause = pause
+
+    def wait(self, task: Upid, timeout_s: float) -> None:
+        """Return when the task has succeeded, with or without warnings, which go to the seam's own.
+
+        Raises TaskFailed or, for one that could not get its lock and did nothing, Locked; TimedOut and Interrupted,
+        with the task running on; Unreachable when the node stays away for a minute; Unauthorized and Forbidden.
+        """
+        try:
+            with _terminable():
+                status = self._ended(task, timeout_s)
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"the run was interrupted while task {task} was running. The task goes on: {task.text}"
+            ) from None
+        exit_status = str(status.get("exitstatus") or "no exit status")
+        if exit_status == "OK":
+            return
+        if re.match(r"WARNINGS: \d+$", exit_status):
+            self._line.warnings += self._warned(task, exit_status)
+            return
+        raise self._failed(task, exit_status)
+
+    def tail(self, task: Upid, lines: int = TAIL_LINES) -> list[str]:
+        """The last lines of the task's log. Raises Failure."""
+        found = self._line.ask(f"{task.path}/log", start=0, limit=_PAGE)
+        log, total = _texts(found.data), found.total or 0
+        if total > len(log):
+            log = _texts(self._line.ask(f"{task.path}/log", start=max(0, total - lines), limit=lines).data)
+        elif found.total is None:
+            # pvesh does not say how long the log is.
+            page = log
+            while len(page) == _PAGE:
+                page = _texts(self._line.ask(f"{task.path}/log", start=len(log), limit=_PAGE).data)
+                log += page
+        return log[-lines:]
+
+    def _ended(self, task: Upid, timeout_s: float) -> Mapping[str, Any]:
+        """Ask with growing pauses until the task has stopped."""
+        began = reached = self._clock()
+        pause = FIRST_PAUSE_S
+        while True:
+            try:
+                status = self._line.ask(f"{task.path}/status").data
+                reached = self._clock()
+                if isinstance(status, Mapping) and status.get("status") == "stopped":
+                    return status
+            except Unreachable:
+                if self._clock() - reached > OUT_OF_REACH_FOR_S:
+                    raise
+            except Failure as failure:
+                if failure.status not in (400, 500) or self._clock() - began > UNKNOWN_FOR_S:
+                    raise
+            left = timeout_s - (self._clock() - began)
+            if left <= 0:
+                raise TimedOut(
+                    f"task {task} is still running after {timeout_s:g} seconds. It goes on; look at its log, "
+                    f"or give it longer with api_task_timeout: {task.text}"
+                )
+            self._pause(min(pause, left))
+            pause = min(pause * 1.5, LONGEST_PAUSE_S)
+
+    def _failed(self, task: Upid, exit_status: str) -> Failure:
+        log = self._log_of_failure(task)
+        if complaints.is_lock_timeout(exit_status) and _did_nothing(log):
+            return Locked(_sentence(f"task {task} failed: {exit_status}", exit_status), task_log=log)
+        if complaints.config_lock(exit_status) and _did_nothing(log):
+            return Locked(f"task {task} failed: {exit_status}.", task_log=log)
+        if exit_status == "unexpected status":
+            cause = f"task {task} was killed or its node restarted while it ran"
+            return TaskFailed(f"{cause}. Look at what it left behind, then run again.", task_log=log)
+        return TaskFailed(_sentence(f"task {task} failed: {exit_status}", exit_status), task_log=log)
+
+    def _log_of_failure(self, task: Upid) -> list[str]:
+        try:
+            return self.tail(task)
+        except Failure as failure:
+            return [f"(the log of {task.text} cannot be read: {failure.msg})"]
+
+    def _warned(self, task: Upid, exit_status: str) -> list[str]:
+        lines = [line for line in self._log_of_failure(task) if re.match(r"(?:WARN|WARNING)\b:?", line)]
+        told = [re.sub(r"^(?:WARN|WARNING)\b:?\s*", "", line) for line in lines] or [exit_status]
+        return [f"task {task}: {text}" for text in told]
+
+
+def _did_nothing(log: list[str]) -> bool:
+    """True when a log shows nothing but waiting for a lock."""
+    idle = re.compile(r"trying to a[cq]+uire (?:cfs )?lock|\s*(?:OK|failed)?$|TASK ERROR: ")
+    return all(idle.match(line) for line in log)
+
+
+def _sentence(cause: str, text: str) -> str:
+    return f"{cause.rstrip('.')}. {complaints.remedy(text)}".rstrip()
+
+
+def _texts(data: Any) -> list[str]:
+    return [str(line.get("t", "")) for line in data or [] if isinstance(line, Mapping)]
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a wait as Ctrl-C does, so that the user is told which task goes on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
