@@ -75,7 +75,9 @@ molecule: dev ## Scenario `default`: create, converge, idempotence, check, verif
 	@tools/molecule test
 
 build: dev ## Build the collection's archive, install it offline elsewhere, use it from there
-	@tools/build
+	@mkdir -p $(RESULTS) .build/dist
+	@$(PYTEST) -n 0 --junit-xml=$(RESULTS)/build.xml tests/build
+	@ansible-galaxy collection build --force --output-path .build/dist
 
 .PHONY: clean
 clean: ## Remove everything that make made (not the demo's state: see demo-down)

@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Stands between a client and a labnode: writes down every request, and cuts the line where a test says so.
+
+It serves with the node's own certificate and key, so that a pinned fingerprint still fits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+
+import aiohttp
+from aiohttp import web
+
+from ansible_collections.pvelab.proxmox.tests.lab import Lab
+
+HOP = {"connection", "keep-alive", "transfer-encoding", "content-length", "host", "content-encoding"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One request; ``path`` is below /api2/json."""
+
+    method: str
+    path: str
+
+    @property
+    def writes(self) -> bool:
+        """Asking for a ticket is a POST, but it changes nothing."""
+        return self.method != "GET" and self.path != "/access/ticket"
+
+
+class Proxy:
+    """``cut(seen)`` says "before" (the node never hears of it), "after" (it does, its answer is lost) or "" (passes).
+
+    Once a line is cut, every later request is cut as well until ``mend``: the network is down, not one packet lost.
+    """
+
+    def __init__(self, lab: Lab, cut: Callable[[Seen], str] = lambda _seen: "") -> None:
+        self.lab = lab
+        self.cut = cut
+        self.seen: list[Seen] = []
+        self.down = False
+        self.port = 0
+        self._loop = asyncio.new_event_loop()
+        self._ready = threading.Event()
+        self._stop = asyncio.Event()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),), daemon=True)
+
+    def __enter__(self) -> Proxy:
+        self._thread.start()
+        assert self._ready.wait(30), "the proxy listens"
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(30)
+        self._loop.close()
+
+    @property
+    def written(self) -> list[Seen]:
+        """The requests that change something."""
+        return [s for s in self.seen if s.writes]
+
+    def mend(self) -> None:
+        """The network is back, and nothing is cut any more."""
+        self.cut = lambda _seen: ""
+        self.down = False
+
+    async def _serve(self) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.lab.certificate, self.lab.certificate.with_suffix(".key"))
+        app = web.Application(client_max_size=1 << 30)
+        app.router.add_route("*", "/{path:.*}", self._pass)
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=context)
+        await site.start()
+        self.port = runner.addresses[0][1]
+        self._ready.set()
+        await self._stop.wait()
+        await runner.cleanup()
+
+    async def _pass(self, request: web.Request) -> web.StreamResponse:
+        seen = Seen(request.method, request.path.removeprefix("/api2/json"))
+        self.seen.append(seen)
+        where = "before" if self.down else self.cut(seen)
+        self.down = self.down or bool(where)
+        if where == "before":
+            return self._lost(request)
+        body = await request.read()
+        headers = {k: v for k, v in request.headers.items() if k.lower() not in HOP}
+        verify = ssl.create_default_context(cafile=str(self.lab.certificate))
+        async with (
+            aiohttp.ClientSession(auto_decompress=False) as session,
+            session.request(
+                request.method, f"{self.lab.url}{request.raw_path}", data=body, headers=headers, ssl=verify
+            ) as answer,
+        ):
+            content = await answer.read()
+            if where == "after":
+                return self._lost(request)
+            kept = {k: v for k, v in answer.headers.items() if k.lower() not in HOP - {"content-encoding"}}
+            return web.Response(status=answer.status, reason=answer.reason, body=content, headers=kept)
+
+    @staticmethod
+    def _lost(request: web.Request) -> web.StreamResponse:
+        if request.transport is not None:
+            request.transport.abort()
+        return web.Response(status=502)
