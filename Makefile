@@ -30,17 +30,19 @@ demo: run-env ## Start the embedded node, provision the example lab, show it, te
 demo-down: ## Stop what `make demo KEEP=1` left running and remove it
 	@tools/demo-down
 
-image: ## Build the guest image that the demo's guests boot
+image: run-env ## Build the guest image that the demo's guests boot
 	@labnode/image/build
 
 # ---------------------------------------------------------------------------------------------- to work on it
 
 .PHONY: run-env dev
 run-env:
+	@tools/system run
 	@tools/venv run
 	@tools/collection-tree
 
 dev: ## Make .venv (tools and tests) and .build (the collection under its own name)
+	@tools/system test
 	@tools/venv test
 	@tools/collection-tree
 
