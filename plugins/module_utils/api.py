@@ -16,6 +16,7 @@ from urllib.parse import unquote
 
 from . import api_traces
 from .api_errors import Locked, NotFound, Scrubber, Unknown, Unreachable, refusal, silence
+from .api_files import LocalFile, measure
 from .api_https import HttpsWire
 from .api_local import LocalWire, have_pvesh
 from .api_locks import Locks
@@ -150,6 +151,10 @@ class Api:
         if known is None:
             raise Failure(f"'{task}' is not a task: it does not have the form of a UPID.")
         return self._waiter.tail(known, lines)
+
+    def file(self, path: str, algorithm: str | None = None) -> LocalFile:
+        """Size and, on request, checksum of a local file that is to be uploaded. Raises Missing or Failure."""
+        return measure(path, algorithm)
 
     def _request(self, step: Call) -> Request:
         """A step as a request. pvesh answers only when the task is over, so there it may take that long."""

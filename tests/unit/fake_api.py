@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
-from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Call, Failure
+from ansible_collections.pvelab.proxmox.plugins.module_utils.api_files import LocalFile
+from ansible_collections.pvelab.proxmox.plugins.module_utils.core.complaints import is_missing
+from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Call, Failure, Missing
 
 
 class FakeApi:
@@ -36,6 +38,29 @@ class FakeApi:
             if key in self._answers:
                 return self._reply(key)
         raise AssertionError(f"the case has no answer for {exact}; it knows {sorted(self._answers)}")
+
+    def find(self, path: str, /, **params: Any) -> Any:
+        """None where the answer is a failure that says that there is no such object."""
+        try:
+            return self.get(path, **params)
+        except Failure as failure:
+            if is_missing(failure):
+                return None
+            raise
+
+    def version(self) -> tuple[int, ...]:
+        return tuple(int(n) for n in str(self.get("/version")["version"]).split("."))
+
+    def log(self, task: str, lines: int = 50) -> list[str]:
+        """Answers are keyed "LOG upid"."""
+        return list(self._answers[f"LOG {task}"][-lines:])
+
+    def file(self, path: str, algorithm: str | None = None) -> LocalFile:
+        """Answers are keyed "FILE /path": {size, sha256}; a path that is no key is a file that does not exist."""
+        known = self._answers.get(f"FILE {path}")
+        if known is None:
+            raise Missing(f"there is no file {path} on the machine that runs this task.")
+        return LocalFile(known["size"], known[algorithm] if algorithm else None)
 
     def do(self, step: Call) -> Any:
         if self.read_only:
