@@ -8,10 +8,12 @@ Files: ``etc/user.cfg`` (users, groups, roles, ACLs, pools), and mode 0600 under
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
 import json
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -50,8 +52,20 @@ class Auth:
             self.set_password("root@pam", root_password)
 
     def save(self) -> None:
-        """Make changes of ``cfg`` durable."""
-        self.store.write(USER_CFG, usercfg.render(self.cfg))
+        """Make changes of ``cfg`` durable; when that fails they are forgotten, so that memory and disk agree."""
+        try:
+            self.store.write(USER_CFG, usercfg.render(self.cfg))
+        except ApiError:
+            self.cfg = usercfg.parse(self.store.read(USER_CFG))
+            raise
+
+    @contextlib.contextmanager
+    def editing(self) -> Iterator[usercfg.UserCfg]:
+        """A copy of the users to change; it takes effect and is made durable when the block ends without an error."""
+        draft = copy.deepcopy(self.cfg)
+        yield draft
+        self.store.write(USER_CFG, usercfg.render(draft))
+        self.cfg = draft
 
     # permissions ----------------------------------------------------------------------------------------------------
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import logging
 import os
 import shutil
 from dataclasses import dataclass, field
@@ -11,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labnode.auth import Auth
+from labnode.samples import Samples
 from labnode.store import Store
+from labnode.system import System
 from labnode.tasks import TaskService
 
 if TYPE_CHECKING:
@@ -50,50 +54,59 @@ class Node:
         self.store = Store(settings.state_dir)
         self.tasks = TaskService(self.name, self.store)
         self.auth = Auth(self.store, settings.auth_delay)
+        self.system = System()
+        self.samples = Samples()
+        self._sampler: asyncio.Task[None] | None = None
 
     def etc(self, rel: str) -> str:
         """Store path of a file in the node's own part of /etc/pve, e.g. ``qemu-server/100.conf``."""
         return f"etc/nodes/{self.name}/{rel}"
 
-    def services(self) -> list[Any]:
-        """The services in the order they start."""
-        return [self.storage, self.switch, self.machines, self.guests]
+    def start_sampling(self) -> None:
+        """Take samples for ``rrddata`` from now on."""
+        self._sampler = asyncio.get_running_loop().create_task(self.samples.run(self))
+
+    async def stop_sampling(self) -> None:
+        """Take no more samples."""
+        if self._sampler:
+            self._sampler.cancel()
+            await asyncio.gather(self._sampler, return_exceptions=True)
 
 
 async def build(settings: Settings) -> Node:
-    """Wire a node: read what is on disk, make the services, find running guests again.
-
-    Expected constructors: ``GuestService(node)``, ``StorageService(store, node_name)``,
-    ``MachineService(run_dir, node_name, storage, switch, kvm)``, ``Switch(run_dir)``. A service with an
-    ``async start_up()`` is started here, one with ``async close()`` is closed by ``shutdown``.
-    """
-    from labnode.guests.service import GuestService
-    from labnode.machine.service import MachineService
-    from labnode.machine.switch import Switch
-    from labnode.storage.service import StorageService
-
+    """Wire a node: read what is on disk, make the services, find running guests again."""
     node = Node(settings)
     node.kvm = await use_kvm(settings.kvm)
     node.tasks.load()
     node.auth.load(settings.root_password)
     run_dir = settings.state_dir / "run"
-    node.storage = StorageService(node.store, node.name)
-    node.switch = Switch(run_dir)
-    node.machines = MachineService(run_dir, node.name, node.storage, node.switch, node.kvm)
-    node.guests = GuestService(node)
-    for service in node.services():
-        if hasattr(service, "start_up"):
-            await service.start_up()
+    node.storage = _class("storage.service", "StorageService")(node.store, node.name)
+    node.switch = _class("machine.switch", "Switch")(run_dir)
+    node.machines = _class("machine.service", "MachineService")(run_dir, node.name, node.storage, node.switch, node.kvm)
+    node.guests = _class("guests.service", "GuestService")(node)
+    for service in (node.storage, node.guests):
+        if service:
+            await service.start()
+    node.start_sampling()
     return node
+
+
+def _class(module: str, name: str) -> Any:
+    try:
+        return getattr(importlib.import_module(f"labnode.{module}"), name)
+    except ImportError as err:
+        logging.getLogger(__name__).warning("%s", err)
+        return lambda *args: None
 
 
 async def shutdown(node: Node) -> None:
     """Stop guests and tasks, in the order that lets each finish cleanly."""
+    await node.stop_sampling()
     await node.tasks.stop()
-    await node.machines.stop_all()
-    for service in reversed(node.services()):
-        if hasattr(service, "close"):
-            await service.close()
+    if node.guests:
+        await node.guests.stop()
+    if node.machines:
+        await node.machines.stop_all()
 
 
 async def use_kvm(choice: str) -> bool:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Binding of API methods to handlers.
 
-A handler module is a file under ``labnode.api`` (or a package that ``app.HANDLERS`` names) with functions such as::
+A handler module is a file under ``labnode.api`` with functions such as::
 
     @route("GET", "/nodes/{node}/qemu/{vmid}/config")
     async def read_config(ctx: Ctx) -> dict[str, Any]:
@@ -15,13 +15,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from labnode.errors import Forbidden
 
 if TYPE_CHECKING:
     from labnode.node import Node
     from labnode.tasks import Worker
 
 Handler = Callable[["Ctx"], Awaitable[Any]]
+H = TypeVar("H", bound=Handler)
 Check = Callable[["Ctx"], None]
 
 
@@ -86,13 +89,13 @@ class Route:
 ROUTES: dict[tuple[str, str], Route] = {}
 
 
-def route(method: str, path: str, *, perm: Check | None = None) -> Callable[[Handler], Handler]:
+def route(method: str, path: str, *, perm: Check | None = None) -> Callable[[H], H]:
     """Bind an async handler to a method and a path as the schema spells it, e.g. ``/nodes/{node}/qemu/{vmid}``.
 
     Raises ValueError when the same method and path are bound twice.
     """
 
-    def bind(handler: Handler) -> Handler:
+    def bind(handler: H) -> H:
         key = (method, path)
         if key in ROUTES and ROUTES[key].handler is not handler:
             raise ValueError(f"{method} {path} is bound twice")
@@ -108,14 +111,12 @@ def user_all(_ctx: Ctx) -> None:
 
 def root_only(ctx: Ctx) -> None:
     """Permission rule: root@pam itself only."""
-    from labnode.errors import Forbidden
-
     if not ctx.is_root:
         raise Forbidden("Permission check failed (user != root@pam)")
 
 
 def perm(path: str, *privs: str, any_of: bool = False) -> Check:
-    """Permission rule: privileges on an ACL path with ``{param}`` placeholders, e.g. ``perm("/vms/{vmid}", "VM.Audit")``."""
+    """Permission rule: privileges on an ACL path with ``{param}`` placeholders: ``perm("/vms/{vmid}", "VM.Audit")``."""
 
     def rule(ctx: Ctx) -> None:
         ctx.check(path.format(**ctx.params), privs, any_of=any_of)

@@ -49,8 +49,15 @@ class Store:
             return ""
 
     def write(self, rel: str, text: str, mode: int = 0o640) -> None:
-        """Replace a file atomically and durably: temporary file, fsync, rename, fsync of the directory."""
-        write_atomic(self.path(rel), text.encode("utf-8"), mode)
+        """Replace a file atomically and durably: temporary file, fsync, rename, fsync of the directory.
+
+        Raises ApiError naming file and cause when the file system refuses; the old file is then still there.
+        """
+        path = self.path(rel)
+        try:
+            write_atomic(path, text.encode("utf-8"), mode)
+        except OSError as err:
+            raise ApiError(f"unable to write '{path}' - {err.strerror}; nothing was changed") from err
 
     def remove(self, rel: str) -> bool:
         """Delete a file durably; False when it was not there."""
