@@ -42,7 +42,8 @@ options:
   api_otp:
     description:
       - Second factor of the user, for O(api_password). A plain code is taken for a timed one, 44 letters for a
-        Yubikey's and four groups of four hexadecimal digits for a recovery key. Name the kind to be sure, as in V(totp:123456).
+        Yubikey's and four groups of four hexadecimal digits for a recovery key. Name the kind to be sure, as in
+        V(totp:123456).
       - A code is good for one login and every task logs in, so this serves single tasks. Use a token for playbooks.
     type: str
   api_token_id:

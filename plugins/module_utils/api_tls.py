@@ -96,6 +96,7 @@ class _Connection(HTTPSConnection):
         except NoAnswer:
             self.close()
             raise
+        self.is_verified = self.is_verified or bool(self.watch.pins)
 
     def putrequest(self, *args: Any, **kwargs: Any) -> None:
         self.watch.sent = True
