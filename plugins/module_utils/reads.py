@@ -11,9 +11,6 @@ from urllib.parse import quote
 from .core.steps import Failure, Missing
 
 VMID_MIN, VMID_MAX = 100, 999_999_999
-# What takes, removes and rolls back snapshots, and the locks that it holds meanwhile (pve-guest-common AbstractConfig).
-SNAPSHOT_TASKS = ("qmsnapshot", "qmdelsnapshot", "qmrollback")
-SNAPSHOT_LOCKS = ("snapshot", "snapshot-delete")
 
 
 class Reader(Protocol):
@@ -144,15 +141,3 @@ def find_guest(api: Reader, params: Mapping[str, Any]) -> GuestRef | None:
         if params.get("state") == "absent":
             return None
         raise
-
-
-def abandoned_lock(api: Reader, guest: GuestRef) -> str:
-    """The lock that a half snapshot has left on its guest, or "". Raises Failure while a task still works on one."""
-    active = api.get(f"/nodes/{quote(guest.node, safe='')}/tasks", source="active", vmid=guest.vmid)
-    for task in active:
-        if task.get("type") in SNAPSHOT_TASKS and not task.get("endtime"):
-            raise Failure(
-                f"a task still works on the snapshots of guest {guest} ({task['upid']}). Run again when it is over."
-            )
-    lock = str(api.get(f"{guest.path}/config").get("lock") or "")
-    return lock if lock in SNAPSHOT_LOCKS else ""

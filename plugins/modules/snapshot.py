@@ -165,16 +165,12 @@ from typing import Any
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api import Api
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.options import GUEST, ONE_GUEST, guest, moment
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.reconcile import Params, Plan, Resource, State
-from ansible_collections.pvelab.proxmox.plugins.module_utils.core.snapshots import (
-    Listing,
-    check_snapshot_options,
-    remove,
-)
-from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Call, Failure, Missing
+from ansible_collections.pvelab.proxmox.plugins.module_utils.core.snapshots import Listing, remove
+from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Call, Failure
 from ansible_collections.pvelab.proxmox.plugins.module_utils.module import run
-from ansible_collections.pvelab.proxmox.plugins.module_utils.reads import abandoned_lock, find_guest
+from ansible_collections.pvelab.proxmox.plugins.module_utils.snapshot_reads import survey
 
-OPTIONS: dict[str, Any] = {
+OPTIONS = {
     **GUEST,
     "snapname": {"type": "str"},
     "description": {"type": "str"},
@@ -192,23 +188,6 @@ OPTIONS: dict[str, Any] = {
 def name(params: Params) -> str:
     what = params["snapname"] or f"series {(params['retention'] or {}).get('pattern')}"
     return f"{what} of guest {guest(params)}"
-
-
-def resolve(api: Any, params: Params) -> dict[str, Any]:
-    check_snapshot_options(params)
-    ref = find_guest(api, params)
-    if ref is None:
-        return {"_guest": None}
-    before = Listing.of(api.get(f"{ref.path}/snapshot"))
-    asked, series = before.get(params["snapname"]), (params["retention"] or {}).get("pattern")
-    if asked is None and params["vmstate"] and params["state"] == "present" and not before.running:
-        raise Missing(f"guest {ref} is not running, so it has no RAM to save. Start it or leave out vmstate.")
-    api.warnings += [
-        f"Snapshot {s.name} of guest {ref} was cut off half way (snapstate {s.half}). Retention leaves it alone."
-        for s in before.half(series)
-        if s != asked
-    ]
-    return {"_guest": ref, "_before": before, "_lock": abandoned_lock(api, ref) if asked and asked.half else None}
 
 
 def want(params: Params) -> State | None:
@@ -263,7 +242,7 @@ RESOURCE = Resource(
     noun="snapshot",
     options=OPTIONS,
     want=want,
-    resolve=resolve,
+    resolve=survey,
     read=read,
     steps=steps,
     name=name,

@@ -99,7 +99,7 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import C
 from ansible_collections.pvelab.proxmox.plugins.module_utils.module import run
 from ansible_collections.pvelab.proxmox.plugins.module_utils.reads import require_vm
 
-OPTIONS: dict[str, Any] = {
+OPTIONS = {
     **GUEST,
     "snapname": {"type": "str", "required": True},
     "start": {"type": "bool", "default": False},

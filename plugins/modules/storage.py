@@ -334,7 +334,7 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.core.storages impor
 )
 from ansible_collections.pvelab.proxmox.plugins.module_utils.module import run
 
-OPTIONS: dict[str, Any] = {
+OPTIONS = {
     "storage": {"type": "str", "required": True},
     "type": {"type": "str", "choices": ["btrfs", "cifs", "dir", "lvm", "lvmthin", "nfs", "pbs", "zfspool"]},
     "content": {

@@ -103,7 +103,7 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import C
 from ansible_collections.pvelab.proxmox.plugins.module_utils.module import run
 from ansible_collections.pvelab.proxmox.plugins.module_utils.reads import find_guest
 
-OPTIONS: dict[str, Any] = {
+OPTIONS = {
     **GUEST,
     "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
     "when_running": {"type": "str", "choices": ["refuse", "shutdown", "stop"], "default": "refuse"},
