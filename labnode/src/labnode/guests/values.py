@@ -10,6 +10,8 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from passlib.handlers.sha2_crypt import sha256_crypt
+
 from labnode.guests.propstring import Format, PropertyError, parse, render, split_list, words
 
 NIC_MODELS = words(
@@ -136,3 +138,10 @@ def startup(section: Mapping[str, str]) -> Startup:
         if match := re.fullmatch(r"(?:(order|up|down)=)?(\d+)", part):
             found[match[1] or "order"] = int(match[2])
     return Startup(**found)
+
+
+def hashed(password: str) -> str:
+    """A cloud-init password as it is stored: hashed (SHA-256 crypt) unless it already is."""
+    if re.match(r"\$(?:[156]|2[ay])(?:\$.+){2}", password):
+        return password
+    return str(sha256_crypt.using(rounds=5000).hash(password))
