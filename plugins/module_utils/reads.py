@@ -44,6 +44,11 @@ def node_names(api: Reader) -> list[str]:
     return sorted(str(n["node"]) for n in api.get("/nodes"))
 
 
+def online_nodes(api: Reader) -> list[str]:
+    """The nodes that the cluster sees, by name: one that is down must not be the end of looking at the others."""
+    return sorted(str(n["node"]) for n in api.get("/nodes") if n.get("status", "online") == "online")
+
+
 def choose_node(api: Reader, wanted: str | None) -> str:
     """The node to work on: ``wanted`` if the cluster has it, or the only one there is. Raises Failure.
 
