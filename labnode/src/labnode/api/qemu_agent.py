@@ -15,11 +15,11 @@ READ_LIMIT = 16 << 20
 READ_CHUNK = 1 << 20
 # commands without parameters, and how they are called
 PLAIN = {
-    "fsfreeze-freeze": "POST", "fsfreeze-status": "POST", "fsfreeze-thaw": "POST", "fstrim": "POST",
-    "get-fsinfo": "GET", "get-host-name": "GET", "get-memory-block-info": "GET", "get-memory-blocks": "GET", "get-osinfo": "GET",
-    "get-time": "GET", "get-timezone": "GET", "get-users": "GET", "get-vcpus": "GET", "info": "GET",
-    "network-get-interfaces": "GET", "ping": "POST", "shutdown": "POST", "suspend-disk": "POST",
-    "suspend-hybrid": "POST", "suspend-ram": "POST",
+    "fsfreeze-freeze": "POST", "fsfreeze-status": "POST", "fsfreeze-thaw": "POST", "fstrim": "POST", "ping": "POST",
+    "shutdown": "POST", "suspend-disk": "POST", "suspend-hybrid": "POST", "suspend-ram": "POST", "info": "GET",
+    "get-fsinfo": "GET", "get-host-name": "GET", "get-memory-block-info": "GET", "get-memory-blocks": "GET",
+    "get-osinfo": "GET", "get-time": "GET", "get-timezone": "GET", "get-users": "GET", "get-vcpus": "GET",
+    "network-get-interfaces": "GET",
 }  # fmt: skip
 OTHERS = ("exec", "exec-status", "file-read", "file-write", "set-user-password")
 # freezing and trimming file systems takes as long as it takes

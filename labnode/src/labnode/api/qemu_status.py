@@ -229,13 +229,6 @@ async def feature(ctx: Ctx) -> dict[str, Any]:
     return {"hasFeature": int(able), "nodes": [ctx.node.name]}
 
 
-@route("GET", f"{GUEST}/rrddata")
-async def rrddata(ctx: Ctx) -> list[dict[str, Any]]:
-    """The guest's load over time."""
-    ctx.node.guests.load(ctx.params["vmid"])
-    return ctx.node.samples.series(f"qemu/{ctx.params['vmid']}", ctx.params["timeframe"])
-
-
 @route("GET", f"{GUEST}/migrate")
 async def migrate_precondition(ctx: Ctx) -> dict[str, Any]:
     """What stands in the way of a migration: here, that there is no other node."""

@@ -16,8 +16,8 @@ from labnode.guests.out import Out
 if TYPE_CHECKING:
     from labnode.guests.service import GuestService
 
-# Takes a backup's volume id, the new guest's number, the storage its volumes go to (None: where they came from) and a log;
-# gives the text of the configuration in the backup and the new volume of every drive.
+# Takes a backup's volume id, the new guest's number, the storage its volumes go to (None: where they came from) and a
+# log; gives the text of the configuration in the backup and the new volume of every drive.
 Unpack = Callable[["GuestService", str, int, str | None, Callable[[str], None]], Awaitable[tuple[str, dict[str, str]]]]
 _unpackers: list[Unpack] = []
 
