@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The API by pvesh, on a Proxmox VE node itself, as root and without a login. Built on proxmoxer's local backend.
+"""The API by pvesh, on a Proxmox VE node itself: as root, without a login, and without any Python library.
 
-pvesh runs the workers of tasks in its foreground: it prints their log and, last, the UPID, whether they succeed or not.
+proxmoxer's backend for it is not used: it takes every warning on stderr for an error, gives up after 5 s although
+pvesh runs the workers of tasks in its foreground, and loses the error of one that fails.
+
+What a worker prints comes first, its UPID last, whether it succeeded or not.
 """
 
 from __future__ import annotations
@@ -16,12 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from .api_wire import MissingLibrary, NoAnswer, Refused, Reply, Request, form
-
-try:
-    from proxmoxer.backends.local import LocalSession
-except ImportError:
-    LocalSession = None  # type: ignore[assignment, misc]
+from .api_wire import NoAnswer, Refused, Reply, Request, form
 
 VERBS = {"GET": "get", "POST": "create", "PUT": "set", "DELETE": "delete"}
 # "400 Parameter verification failed." and then one line a parameter, or just a sentence.
@@ -42,9 +40,7 @@ class LocalWire:
     skew_s = 0.0
 
     def send(self, request: Request) -> Reply:
-        """Run pvesh once. Raises Refused, NoAnswer (pvesh cannot be run, or takes too long) or MissingLibrary."""
-        if LocalSession is None:
-            raise MissingLibrary("proxmoxer")
+        """Run pvesh once. Raises Refused, or NoAnswer when pvesh cannot be run or takes too long."""
         params = form(request.params)
         upload = _stage(request.file) if request.file else None
         if upload is not None:
@@ -52,10 +48,7 @@ class LocalWire:
             params.setdefault("filename", Path(request.file or "").name)
         command = ["pvesh", VERBS[request.method], unquote(request.path), *_options(params), "--output-format", "json"]
         try:
-            # proxmoxer's own request() takes any output on stderr for an error, so only its execution is used.
-            out, err, code = LocalSession(timeout=request.timeout_s)._exec(command)
-        except subprocess.TimeoutExpired:
-            raise NoAnswer(f"pvesh did not finish within {request.timeout_s:g} seconds", sent=True) from None
+            out, err, code = _run(command, request)
         except OSError as error:
             raise NoAnswer(f"pvesh cannot be run: {error.strerror}", sent=False, permanent=True) from error
         finally:
@@ -67,6 +60,29 @@ class LocalWire:
 
     def close(self) -> None:
         """Nothing stays open."""
+
+
+def _run(command: list[str], request: Request) -> tuple[str, str, int]:
+    """Standard output, standard error and exit code. A write that takes too long is left to finish."""
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env={**os.environ, "LC_ALL": "C.UTF-8"},
+        # Ctrl-C and the end of this process are not to cut off the worker of a task.
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=request.timeout_s)
+    except subprocess.TimeoutExpired:
+        if not request.writes:
+            process.kill()
+            process.communicate()
+        raise NoAnswer(f"pvesh did not finish within {request.timeout_s:g} seconds", sent=True) from None
+    return out, err, process.returncode
 
 
 def _options(params: dict[str, Any]) -> list[str]:
