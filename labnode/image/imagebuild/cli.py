@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from .disk import Bootloader, compress, write_disk
+from .disk import Bootloader, to_qcow2, write_disk
 from .errors import BuildError
 from .packages import Archive, Package, run
 from .rootfs import Kernel, Tree, busybox, kernel_modules, program
@@ -27,7 +27,7 @@ NAME = "canary.qcow2"
 # The small kernel boots in two seconds less under emulation but has no AHCI and no e1000: boot.lua decides.
 KERNELS = {"cloud": "linux-image-cloud-amd64", "full": "linux-image-amd64"}
 LUA = ("lua.c32", "liblua.c32", "pci.c32", "syslinux.c32", "libcom32.c32")
-PROGRAMS = ("busybox-static", "qemu-guest-agent", "syslinux", "syslinux-common", "mtools")
+PROGRAMS = ("busybox-static", "qemu-guest-agent", "syslinux", "syslinux-common", "mtools", "lz4")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -111,7 +111,9 @@ def _make(archive: Archive, packages: dict[str, Package], work: Path) -> Path:
     unpacked = {name: archive.unpack(package, work) for name, package in packages.items()}
     libraries = [tree for name, tree in unpacked.items() if name.startswith("lib") or name == "qemu-guest-agent"]
     canary = _compile(work)
-    files = {"boot.lua": (SOURCES / "boot.lua").read_bytes(), "syslinux.cfg": (SOURCES / "syslinux.cfg").read_bytes()}
+    options = " ".join((SOURCES / "kernel-options").read_text().split())
+    menu = (SOURCES / "syslinux.cfg").read_text().replace("@OPTIONS@", options)
+    files = {"boot.lua": (SOURCES / "boot.lua").read_bytes(), "syslinux.cfg": menu.encode()}
     loader = Bootloader(unpacked["syslinux"], unpacked["syslinux-common"], unpacked["mtools"])
     for module in LUA:
         files[module] = loader.part(module).read_bytes()
@@ -120,10 +122,12 @@ def _make(archive: Archive, packages: dict[str, Package], work: Path) -> Path:
             flavour = "cloud" if "cloud" in name else "full"
             kernel = Kernel.of(tree)
             files[f"{flavour}.krn"] = kernel.image
-            files[f"{flavour}.rd"] = _root(kernel, unpacked["busybox-static"], libraries, canary).cpio()
+            files[f"{flavour}.rd"] = _lz4(
+                _root(kernel, unpacked["busybox-static"], libraries, canary).cpio(), unpacked["lz4"], work
+            )
     raw, image = work / "disk.raw", work / NAME
     write_disk(raw, files, loader)
-    compress(raw, image)
+    to_qcow2(raw, image)
     return image
 
 
@@ -143,6 +147,14 @@ def _root(kernel: Kernel, busybox_package: Path, agent: list[Path], canary: Path
     tree.devices["dev/console"] = (5, 1, 0o600)
     tree.devices["dev/null"] = (1, 3, 0o666)
     return tree
+
+
+def _lz4(data: bytes, package: Path, work: Path) -> bytes:
+    """Compressed in the frame the kernel knows. Half the size to read through the BIOS, and quick to unpack."""
+    part = work / "initramfs"
+    part.write_bytes(data)
+    run([str(package / "usr/bin/lz4"), "-l", "-9", "-f", "-q", str(part), f"{part}.lz4"])
+    return Path(f"{part}.lz4").read_bytes()
 
 
 def _compile(work: Path) -> Path:

@@ -81,6 +81,6 @@ def _fill_boot_partition(path: Path, size: int, files: dict[str, bytes], loader:
         part.unlink()
 
 
-def compress(raw: Path, target: Path) -> None:
-    """A compressed qcow2 of the raw disk."""
-    run(["qemu-img", "convert", "-c", "-O", "qcow2", "-o", "compat=1.1", str(raw), str(target)])
+def to_qcow2(raw: Path, target: Path) -> None:
+    """The raw disk as qcow2. Not compressed: a BIOS reads in small pieces, and each would unpack 64 KiB."""
+    run(["qemu-img", "convert", "-O", "qcow2", "-o", "compat=1.1", str(raw), str(target)])
