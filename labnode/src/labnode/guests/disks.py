@@ -6,6 +6,7 @@ Facts from ``create_disks``, ``vmconfig_register_unused_drive`` and ``try_deallo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,7 +145,7 @@ async def _new(g: GuestService, req: Request, drive: Drive, made: Made, out: Out
         except ApiError as error:
             raise ApiError(f"cannot import from '{source}' - {error.message}") from error
     else:
-        size = TPM_SIZE if drive.key == "tpmstate0" else int(gib * MIB) * 1024
+        size = TPM_SIZE if drive.key == "tpmstate0" else math.ceil(gib * MIB) * 1024
         volid = await g.storage.alloc(storeid, req.vmid, fmt, size, log=out.log)
     made.volids.append(volid)
     if req.conf.is_template:

@@ -42,7 +42,7 @@ async def begin(g: GuestService) -> list[asyncio.Task[None]]:
     g.store.write(UP, host_boot_id())
     if not restarted and any(g.load(vmid).main.get("onboot") == "1" for vmid in g.vmids()):
         g.node.tasks.start("startall", "", "root@pam", lambda task: start_all(g, task))
-    return [asyncio.create_task(watch(g), name="watch-guests")]
+    return [asyncio.create_task(watch(g, set(g.machines.running())), name="watch-guests")]
 
 
 async def recover(g: GuestService) -> None:
@@ -73,9 +73,8 @@ async def _recover_one(g: GuestService, vmid: int, conf: GuestConfig) -> None:
         await power.gone(g, vmid, conf, QUIET)
 
 
-async def watch(g: GuestService) -> None:
+async def watch(g: GuestService, known: set[int]) -> None:
     """Notice guests that end by themselves: free what they held and apply their pending changes."""
-    known = set(g.machines.running())
     while True:
         await asyncio.sleep(WATCH_S)
         now = set(g.machines.running())
