@@ -219,7 +219,9 @@ def read(api: Any, params: Params) -> State | None:
 def steps(plan: Plan, params: Params) -> Sequence[Call]:
     ref, before, asked = params["_guest"], params["_before"], params["snapname"]
     found, calls, kept = before.get(asked), [], params["retention"]
-    if found and (plan.action == "delete" or found.half):
+    if plan.action == "delete":
+        return remove(ref, found, params)
+    if found and found.half:
         calls += remove(ref, found, params)
     if plan.action == "create" or (plan.action == "update" and found and found.half):
         sent = {"snapname": asked, "description": params["description"] or None}
