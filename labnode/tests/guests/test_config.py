@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import quote
+
 import pytest
 
 from labnode.errors import ApiError, ParamError
@@ -235,3 +237,33 @@ async def test_locked_guests_wait_for_their_owner(lab):
     await lab.call("PUT", "100/config", cores=2, skiplock=1)
     await lab.call("PUT", "100/config", delete="lock", skiplock=1)
     assert await lab.done("DELETE", "100") == "OK"
+
+
+KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJ5sTb1dnnJ0pPp6mBzZ1q0l4Mf4G7yq6rUQ1f0kq1aB me@home"
+
+
+async def test_ssh_keys_are_looked_at(lab):
+    assert await lab.done("POST", "", vmid=100, sshkeys=quote(KEY + "\n", safe="")) == "OK"
+    assert (await lab.config(100))["sshkeys"] == quote(KEY + "\n", safe="")
+    with pytest.raises(ApiError, match="SSH public key validation error"):
+        await lab.call("PUT", "100/config", sshkeys=quote("ssh-rsa nonsense", safe=""))
+
+
+async def test_hookscripts(lab):
+    await lab.done("POST", "", vmid=100)
+    script = lab.node.storage.path("local:snippets/hook.sh")
+    script.parent.mkdir(parents=True, exist_ok=True)
+    with pytest.raises(ParamError) as caught:
+        await lab.call("PUT", "100/config", hookscript="local:snippets/hook.sh")
+    assert "does not exist" in caught.value.errors["hookscript"]
+    script.write_text("#!/bin/sh\necho $1 $2\n[ ! -e $0.stop ]\n")
+    script.chmod(0o755)
+    await lab.call("PUT", "100/config", hookscript="local:snippets/hook.sh")
+    upid = await lab.call("POST", "100/status/start")
+    assert await lab.node.tasks.wait(upid, 10) == "OK"
+    lines = [row["t"] for row in lab.node.tasks.log(upid)[0]]
+    assert lines[:2] == ["100 pre-start", "100 post-start"]
+    await lab.done("POST", "100/status/stop")
+    script.with_name("hook.sh.stop").touch()
+    assert (await lab.done("POST", "100/status/start")).startswith("hookscript error for 100 on pre-start: command")
+    assert not lab.guests.running(100)

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 from labnode.errors import ApiError, Forbidden, ParamError
 from labnode.guests import access, disks, power, related, values
+from labnode.guests import settings as checks
 from labnode.guests.configfile import GuestConfig, Section
 from labnode.guests.drive import Drive, default_boot, render_boot_order
 from labnode.guests.options import is_drive, kind, to_text
 from labnode.guests.out import Out, Who
-from labnode.guests.propstring import PropertyError, words
+from labnode.guests.propstring import words
 from labnode.guests.version import qemu_version
 
 if TYPE_CHECKING:
@@ -64,10 +65,8 @@ def plan(g: GuestService, who: Who, params: dict[str, Any]) -> Create:
         for key in sorted(settings):
             if is_drive(key):
                 raise ParamError({key: "option conflicts with option 'archive'"})
-    if "cdrom" in settings:
-        value = settings.pop("cdrom")
-        settings["ide2"] = value if "media=" in value else f"{value},media=cdrom"
-    _check_settings(g, req)
+    checks.resolve_cdrom(settings)
+    checks.check(g, who, req.vmid, settings, pool=control.get("pool"), storage=req.storage)
     return req
 
 
@@ -86,30 +85,6 @@ def _may(g: GuestService, req: Create) -> None:
     there = pool and who.may(f"/pool/{pool}", ["VM.Allocate"])
     if not (here or there or over):
         raise Forbidden(f"Permission check failed (/vms/{vmid}, VM.Allocate)")
-
-
-def _check_settings(g: GuestService, req: Create) -> None:
-    settings, who, pool = req.settings, req.who, req.control.get("pool")
-    found = [disks.prepared(g, key, settings[key]) for key in sorted(settings) if is_drive(key)]
-    access.check_storage(g, who, req.vmid, found, req.storage)
-    access.check_options(who, req.vmid, settings, pool=pool)
-    for key, value in settings.items():
-        access.check_value(who, req.vmid, key, value, pool=pool)
-    access.check_bridges(who, settings)
-    settings.update({drive.key: str(drive) for drive in found})
-    for key in settings:
-        if kind(key) == "net":
-            settings[key] = rewritten_net(g, key, settings[key])
-    if "cpuunits" in settings:
-        settings["cpuunits"] = values.clamp_cpuunits(settings["cpuunits"])
-
-
-def rewritten_net(g: GuestService, key: str, text: str) -> str:
-    """A NIC as it is stored, with a MAC; ParamError when it cannot be parsed."""
-    try:
-        return values.with_mac(text, g.mac_prefix())
-    except PropertyError as error:
-        raise ParamError({key: f"invalid format - {error}\n"}) from None
 
 
 async def reserve(g: GuestService, req: Create) -> None:

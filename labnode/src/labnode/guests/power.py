@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labnode.errors import ApiError
-from labnode.guests import apply, options, values
+from labnode.guests import apply, hooks, options, values
 from labnode.guests.configfile import GuestConfig, Section
 from labnode.guests.drive import drives
 from labnode.guests.out import QUIET, Out
@@ -61,9 +61,11 @@ async def _start(
         del conf.main[key]
     conf.special.pop("cloudinit", None)
     g.save(vmid, conf)
+    await hooks.run(g, vmid, conf, "pre-start", out)
     await g.machines.start(
         vmid, conf.main, running_machine=machine, log=out.log, warn=out.warn, timeout=timeout or START_TIMEOUT
     )
+    await hooks.run(g, vmid, conf, "post-start", out)
 
 
 async def start_from_state(g: GuestService, vmid: int, conf: GuestConfig, state: Mapping[str, str], out: Out) -> None:
@@ -134,6 +136,7 @@ async def stop_locked(
     conf = g.load(vmid)
     if not skiplock:
         g.check_lock(conf)
+    await hooks.run(g, vmid, conf, "pre-stop", out)
     if shutdown:
         down = values.startup(conf.main).down
         seconds = timeout if timeout is not None else down or SHUTDOWN_TIMEOUT
@@ -145,12 +148,13 @@ async def stop_locked(
     else:
         await g.machines.stop(vmid)
     await gone(g, vmid, conf, out)
+    await hooks.run(g, vmid, conf, "post-stop", out)
 
 
 async def gone(g: GuestService, vmid: int, conf: GuestConfig, out: Out) -> None:
     """After the process ended: free what it held and apply what waited for this. Hold the flock."""
     await g.machines.cleanup(vmid)
-    if conf.pending:
+    if conf.pending and not conf.lock:
         await apply.apply_pending(g, vmid, conf, out)
 
 

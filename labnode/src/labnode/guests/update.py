@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from labnode.errors import ApiError, ParamError
 from labnode.guests import access, apply, disks, hotplug, options, pending, values
+from labnode.guests import settings as checks
 from labnode.guests.configfile import GuestConfig, Section
-from labnode.guests.create import rewritten_net
 from labnode.guests.drive import boot_order, parse_drive, render_boot_order
 from labnode.guests.out import Out, Who
 from labnode.guests.propstring import Format, PropertyError, parse, split_list
@@ -47,9 +47,7 @@ def plan(g: GuestService, who: Who, params: Mapping[str, Any]) -> Update:
     """Check a request as far as it can be checked without changing anything; ApiError, ParamError, Forbidden."""
     settings = {k: options.to_text(v) for k, v in params.items() if k not in CONTROL}
     access.root_only(who, "skiplock", params.get("skiplock"))
-    if "cdrom" in settings:
-        value = settings.pop("cdrom")
-        settings["ide2"] = value if "media=" in value else f"{value},media=cdrom"
+    checks.resolve_cdrom(settings)
     revert = split_list(params.get("revert", ""))
     delete = ["ide2" if key == "cdrom" else key for key in split_list(params.get("delete", ""))]
     if not (settings or revert or delete):
@@ -90,21 +88,10 @@ def _check_lists(settings: Section, delete: list[str], revert: list[str]) -> Non
 
 
 def _check_settings(g: GuestService, req: Update) -> None:
-    settings, who, vmid = req.settings, req.who, req.vmid
-    found = [disks.prepared(g, key, settings[key]) for key in sorted(settings) if options.is_drive(key)]
-    settings.update({drive.key: str(drive) for drive in found})
-    for key in settings:
-        if options.kind(key) == "net":
-            settings[key] = rewritten_net(g, key, settings[key])
-    if settings.get("vmgenid") == "1":
-        settings["vmgenid"] = values.new_uuid()
-    if "cpuunits" in settings:
-        settings["cpuunits"] = values.clamp_cpuunits(settings["cpuunits"])
-    access.check_options(who, vmid, [*req.delete, *settings])
-    access.check_storage(g, who, vmid, found)
-    access.check_bridges(who, settings)
-    for key, value in settings.items():
-        access.check_value(who, vmid, key, value)
+    access.check_options(req.who, req.vmid, req.delete)
+    checks.check(g, req.who, req.vmid, req.settings)
+    if req.settings.get("vmgenid") == "1":
+        req.settings["vmgenid"] = values.new_uuid()
 
 
 def _checked_config(g: GuestService, req: Update) -> GuestConfig:
