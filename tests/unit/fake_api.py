@@ -70,6 +70,11 @@ class FakeApi:
         key = f"{step.method} {step.path}"
         return self._reply(key) if key in self._answers else None
 
+    def wait(self, task: str, timeout_s: float | None = None) -> None:
+        """A task ends at once, and what it left shows in the next stage."""
+        self._wrote = True
+        self._reply(f"WAIT {task}")
+
     def _reply(self, key: str) -> Any:
         answer = self._answers[key]
         if isinstance(answer, Mapping) and "failure" in answer:

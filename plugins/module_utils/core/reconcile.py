@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Protocol
 
+from . import complaints
 from .state import State, is_cleared, matches, public, render_diff
 from .steps import MASK, Failure, Missing, Step
 
@@ -155,9 +156,27 @@ def plan(want: State | None, have: State | None, write_only: Iterable[str] = ())
 def reconcile(resource: Resource, target: Target, params: Params, *, check: bool = False) -> Outcome:
     """Bring one object to its wanted state, or in check mode say how.
 
+    When somebody else was faster, so that the object has changed since it was read (digest) or its id is taken, it is
+    looked up, read and planned once more. Write-only keys are sent although they cannot be compared where the task has
+    ``update_password: always``.
+
     Raises Failure: from the seam; when an immutable key differs; when a step destroys data without
     ``allow_data_loss``; when after all passes the object still differs ("did not converge").
     """
+    try:
+        return _reconcile(resource, target, params, check)
+    except Failure as failure:
+        if check or not (complaints.is_stale_digest(failure.msg) or complaints.is_taken(failure.msg)):
+            raise
+        target.warnings.append(f"somebody else was faster ({failure.msg.rstrip('.')}), so this run looked again.")
+        done = failure.done
+    again = _reconcile(resource, target, params, check)
+    again.steps = [*done, *again.steps]
+    again.changed = again.changed or bool(done)
+    return again
+
+
+def _reconcile(resource: Resource, target: Target, params: Params, check: bool) -> Outcome:
     try:
         params = _resolved(resource, target, params)
         run = _Run(resource, target, params)
@@ -168,7 +187,7 @@ def reconcile(resource: Resource, target: Target, params: Params, *, check: bool
         if not check:
             raise
         return _foreseen(resource, target, params, missing)
-    planned = plan(want, have, resource.write_only)
+    planned = plan(want, have, () if params.get("update_password") == "always" else resource.write_only)
     action, touched = planned.action, dict(planned.changes)
     for _round in range(resource.passes):
         if planned.empty:

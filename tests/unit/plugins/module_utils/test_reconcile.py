@@ -145,6 +145,48 @@ def test_secrets_are_masked_everywhere_and_write_only_keys_do_not_drift() -> Non
     assert not reconcile(declared, World({"password": "**"}), {}).changed
 
 
+def test_passwords_are_sent_again_only_when_that_is_asked_for() -> None:
+    declared = resource({"password": "hunter2"}, write_only=frozenset({"password"}))
+    assert not reconcile(declared, World({"password": "**"}), {"update_password": "on_create"}).changed
+    outcome = reconcile(declared, World({"password": "**"}), {"update_password": "always"})
+    assert outcome.changed and [s["label"] for s in outcome.steps] == ["password"]
+
+
+class Race(World):
+    """Somebody else is faster, once: what is there changes under the first write that reaches ``at``."""
+
+    def __init__(self, have: State | None, at: str, complaint: str, then: State) -> None:
+        super().__init__(have)
+        self.at, self.complaint, self.then = at, complaint, then
+
+    def do(self, step: Call) -> None:
+        if step.label == self.at and self.complaint:
+            complaint, self.complaint, self.have = self.complaint, "", dict(self.then)
+            raise Failure(complaint, status=500)
+        super().do(step)
+
+
+@pytest.mark.parametrize(
+    ("have", "complaint"),
+    [({"a": 1, "b": 1}, "checksum mismatch (file change by other user?)"), (None, "VM 100 already exists on node 'x'")],
+)
+def test_who_is_slower_looks_again_and_goes_on(have: State | None, complaint: str) -> None:
+    world = Race(have, "b", complaint, {"a": 7, "b": 9, "c": 3})
+    outcome = reconcile(resource({"a": 2, "b": 9}), world, {})
+    assert (world.have, outcome.changed) == ({"a": 2, "b": 9, "c": 3}, True)
+    assert [s["label"] for s in outcome.steps] == ["a", "a"]
+    assert [complaint in w for w in world.warnings] == [True]
+
+
+def test_who_is_always_slower_fails() -> None:
+    class Unlucky(World):
+        def do(self, step: Call) -> None:
+            raise Failure("detected modified configuration - file changed by other user?", status=500)
+
+    with pytest.raises(Failure, match="detected modified configuration"):
+        reconcile(resource({"a": 2}), Unlucky({"a": 1}), {})
+
+
 def test_what_the_node_never_shows_is_sent_once_and_the_rest_is_still_checked() -> None:
     declared = resource({"replace": True, "size": 2}, unseen=frozenset({"replace"}))
     world = World({"size": 1}, ignores=("replace",))

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Finding the virtual machine that a task means, or the place for a new one. Only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+from . import guest_debris
+from .core import complaints
+from .core.guest_codec import parse_config
+from .core.guest_steps import Situation, Source
+from .core.guest_want import since, wanted
+from .core.options import listed
+from .core.reconcile import Params
+from .core.state import State, is_cleared
+from .core.steps import Failure, Missing
+from .reads import GuestRef, Reader, choose_node, find_name, find_vmid, free_vmid
+
+
+def situate(api: Any, params: Params) -> dict[str, Any]:
+    """``{"_guest": Situation}`` of a task. Raises Failure; Missing for what the task refers to and is not there."""
+    ref = _found(api, params)
+    if ref is not None and ref.kind != "qemu":
+        raise Failure(f"id {ref.vmid} is taken by a container ({ref.name}). Nothing was changed. Use another vmid.")
+    config = None if ref is None else _config(api, ref.path)
+    if ref is not None and guest_debris.waited(api, ref, config):
+        return situate(api, params)
+    present = params["state"] == "present"
+    want = wanted(params) if present else {}
+    left = guest_debris.look(api, params, ref, config) if ref else None
+    if (ref is None or config is None) and present and not params.get("vmid"):
+        ref, config, left = guest_debris.adoptable(api, params)
+    fresh = config is None or left is not None
+    source = _source(api, params) if fresh and present else None
+    node = ref.node if ref else _node(api, params, source)
+    if fresh and present:
+        _require(api, node, want, params)
+    vmid = ref.vmid if ref else int(params.get("vmid") or _free(api, params, present))
+    situation = Situation(
+        vmid=vmid,
+        node=node,
+        name=str(params.get("name") or (ref.name if ref else "")),
+        path=f"/nodes/{quote(node, safe='')}/qemu/{vmid}",
+        exists=config is not None,
+        source=source,
+        version=_version(api, want),
+        leftover=left.what if left else "",
+        debris=left.volumes if left else (),
+        handed=[config],
+    )
+    return {"_guest": situation}
+
+
+def _found(api: Any, params: Params) -> GuestRef | None:
+    """By id, which goes before the name; else by name, first on the node that the task names."""
+    if params.get("vmid"):
+        return find_vmid(api, int(params["vmid"]))
+    name, node = str(params["name"]), params.get("node")
+    return (find_name(api, name, node) if node else None) or find_name(api, name)
+
+
+def _config(api: Any, path: str) -> Mapping[str, Any] | None:
+    try:
+        config: Mapping[str, Any] = api.get(f"{path}/config")
+    except Failure as failure:
+        if complaints.is_missing(failure):
+            return None
+        raise
+    return config
+
+
+def _free(api: Reader, params: Params, present: bool) -> int:
+    if not present:
+        return 0
+    span = params.get("vmid_range") or [None, None]
+    if len(span) != 2:
+        raise Failure(f"vmid_range has {len(span)} numbers; it takes the first and the last id, such as [200, 299].")
+    return free_vmid(api, *span)
+
+
+def _node(api: Reader, params: Params, source: Source | None) -> str:
+    if params["state"] == "absent":
+        return str(params.get("node") or "")
+    if source is not None and not params.get("node"):
+        return source.node
+    return choose_node(api, params.get("node"))
+
+
+def _source(api: Any, params: Params) -> Source | None:
+    """The guest to clone, with its configuration: now, or that of one of its snapshots."""
+    clone = params.get("clone")
+    if not clone:
+        return None
+    wanted_ = str(clone["source"])
+    ref = find_vmid(api, int(wanted_)) if wanted_.isdigit() else find_name(api, wanted_)
+    if ref is None:
+        raise Missing(f"there is no guest {wanted_} to clone. Make it first, or name another one in clone.source.")
+    if ref.kind != "qemu":
+        raise Failure(f"{ref} is a container, which cannot be cloned to a virtual machine. Name another clone.source.")
+    snapshot = clone.get("snapname")
+    below = f"snapshot/{quote(snapshot, safe='')}/config" if snapshot else "config"
+    return Source(ref.path, str(ref), ref.node, parse_config(api.get(f"{ref.path}/{below}")), ref.template)
+
+
+def _require(api: Any, node: str, want: State, params: Params) -> None:
+    """Raise Missing for storages, bridges and a pool that a new guest needs and that are not there.
+
+    Proxmox VE itself takes a bridge that does not exist and fails when the guest starts.
+    """
+    at = f"/nodes/{quote(node, safe='')}"
+    storages = {str(v) for k, v in want.items() if k.endswith(".storage") and not is_cleared(v)}
+    storages |= {str(s) for s in [(params.get("clone") or {}).get("storage")] if s}
+    bridges = {str(v) for k, v in want.items() if k.startswith("net") and k.endswith(".bridge") and not is_cleared(v)}
+    gone = [
+        f"storage '{s}'" for s in sorted(storages - (_names(api, f"{at}/storage", "storage") if storages else set()))
+    ]
+    if bridges:
+        known = _names(api, f"{at}/network", "iface", type="any_bridge")
+        gone += [f"bridge '{b}'" for b in sorted(bridges - known)] if known else []
+    if gone:
+        raise Missing(f"node {node} has no {listed(gone)}. Create what is missing, or name what is there.")
+    pool = params.get("pool")
+    if pool and pool not in _names(api, "/pools", "poolid"):
+        raise Missing(f"there is no pool '{pool}'. Create it with pvelab.proxmox.pool, or name one that is there.")
+
+
+def _names(api: Any, path: str, key: str, **params: Any) -> set[str]:
+    return {str(entry[key]) for entry in api.get(path, **params)}
+
+
+def _version(api: Any, want: State) -> tuple[int, ...]:
+    """Asked for only when the task uses something that not every supported version knows."""
+    if not any(since(key) for key in want):
+        return ()
+    text = str(api.get("/version")["version"]).partition("~")[0]
+    return tuple(int(n) for n in text.replace("-", ".").split(".")[:2] if n.isdigit())

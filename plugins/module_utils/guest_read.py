@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A virtual machine as it is: configuration, what waits for a reboot, whether it runs. Only reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from .core import complaints
+from .core.guest_codec import parse_config
+from .core.guest_steps import Situation
+from .core.guest_want import as_seen, wanted
+from .core.reconcile import Params
+from .core.state import State
+from .core.steps import MASK, Failure
+from .reads import find_name
+
+_SECRET = ("cipassword",)
+
+
+def read_vm(api: Any, params: Params) -> State | None:
+    """The state of the guest of a Situation, or None where there is none. Raises Failure."""
+    at: Situation = params["_guest"]
+    first = bool(at.handed)
+    config = at.handed.pop() if first else _config(api, at.path)
+    if config is None:
+        return None
+    if first and at.leftover:
+        return {"vmid": at.vmid, "node": at.node, "lock": config["lock"], "leftover": at.leftover, "status": "stopped"}
+    if not first and not at.exists and params.get("name") and not params.get("vmid"):
+        # Two runs may have made a guest of this name at the same moment; ids are unique, names are not.
+        find_name(api, str(params["name"]))
+    state = {**parse_config(config), **_running(api, at), **_pool(api, at, params)}
+    if params["state"] == "absent":
+        listed = api.get(f"{at.path}/snapshot")
+        return {**state, "snapshots": [str(s["name"]) for s in listed if s["name"] != "current"]}
+    _tell_pending(api, at, params, state)
+    return as_seen(wanted(params), state)
+
+
+def _config(api: Any, path: str) -> Mapping[str, Any] | None:
+    try:
+        config: Mapping[str, Any] = api.get(f"{path}/config")
+    except Failure as failure:
+        if complaints.is_missing(failure):
+            return None
+        raise
+    return config
+
+
+def _running(api: Any, at: Situation) -> State:
+    """Where it is and how it runs. ``qmpstatus`` tells of a guest that hangs, of which ``status`` says running."""
+    now = api.get(f"{at.path}/status/current")
+    monitor = str(now.get("qmpstatus", now["status"]))
+    state: State = {"vmid": at.vmid, "node": at.node, "qmpstatus": monitor, "status": run_state(now)}
+    if monitor == "io-error":
+        _once(api, f"guest {at} runs, but it is halted by an error of its storage (io-error). Is the storage full?")
+    if now["status"] == "running":
+        state["pending"] = pending(api.get(f"{at.path}/pending"))
+    return state
+
+
+def run_state(now: Mapping[str, Any]) -> str:
+    """The answer of …/status/current → stopped, running or paused."""
+    if now["status"] != "running":
+        return "stopped"
+    return "paused" if now.get("qmpstatus") in ("paused", "prelaunch") else "running"
+
+
+def pending(entries: Any) -> list[dict[str, Any]]:
+    """The answer of …/pending → what waits for a restart: [{key, value, pending}] or [{key, value, delete: true}]."""
+    waiting: list[dict[str, Any]] = []
+    for entry in sorted(entries, key=lambda e: str(e["key"])):
+        shown = {k: MASK if entry["key"] in _SECRET else entry[k] for k in ("value", "pending") if k in entry}
+        if int(entry.get("delete") or 0):
+            waiting.append({"key": entry["key"], **shown, "delete": True})
+        elif "pending" in entry:
+            waiting.append({"key": entry["key"], **shown})
+    return waiting
+
+
+def _pool(api: Any, at: Situation, params: Params) -> State:
+    """The pool, where the task says anything about it."""
+    if not params.get("pool") and "pool" not in (params.get("unset") or []):
+        return {}
+    entries = api.get("/cluster/resources", type="vm")
+    pool = next((g.get("pool") for g in entries if int(g["vmid"]) == at.vmid), None)
+    return {"pool": str(pool)} if pool else {}
+
+
+def _tell_pending(api: Any, at: Situation, params: Params, state: State) -> None:
+    waiting = [str(p["key"]) for p in state.get("pending") or []]
+    if waiting and params["apply_pending"] == "report":
+        _once(
+            api,
+            f"guest {at} has changes that take effect when it is shut down and started: {', '.join(waiting)}. "
+            "Set apply_pending: reboot to have that done.",
+        )
+
+
+def _once(api: Any, text: str) -> None:
+    if text not in api.warnings:
+        api.warnings.append(text)
