@@ -139,9 +139,9 @@ class Waiter:
 
     def _failed(self, task: Upid, exit_status: str) -> Failure:
         log = self._log_of_failure(task)
-        if complaints.is_lock_timeout(exit_status) and _did_nothing(log):
+        if complaints.is_lock_timeout(exit_status) and _did_nothing(log, exit_status):
             return Locked(_sentence(f"task {task} failed: {exit_status}", exit_status), task_log=log)
-        if complaints.config_lock(exit_status) and _did_nothing(log):
+        if complaints.config_lock(exit_status) and _did_nothing(log, exit_status):
             return Locked(f"task {task} failed: {exit_status}.", task_log=log)
         if exit_status == "unexpected status":
             cause = f"task {task} was killed or its node restarted while it ran"
@@ -160,10 +160,10 @@ class Waiter:
         return [f"task {task}: {text}" for text in told]
 
 
-def _did_nothing(log: list[str]) -> bool:
-    """True when a log shows nothing but waiting for a lock."""
+def _did_nothing(log: list[str], exit_status: str) -> bool:
+    """True when a log shows nothing but waiting for a lock and failing on it."""
     idle = re.compile(r"trying to a[cq]+uire (?:cfs )?lock|\s*(?:OK|failed)?$|TASK ERROR: ")
-    return all(idle.match(line) for line in log)
+    return all(idle.match(line) or line.strip() == exit_status for line in log)
 
 
 def _sentence(cause: str, text: str) -> str:

@@ -14,24 +14,12 @@ from fakepve.certs import make_cert
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api import Api
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_https import HttpsWire
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_options import settings, shown_fingerprint
+from ansible_collections.pvelab.proxmox.tests.unit.plugins.module_utils.api_fakes import Clock
+
+__all__ = ["PASSWORD", "SECRET", "Certificate", "Clock", "api_for", "upid"]
 
 PASSWORD = "correct-horse-battery"
 SECRET = "11111111-2222-3333-4444-555555555555"
-
-
-class Clock:
-    """A clock that only pauses and tests move on."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.pauses: list[float] = []
-
-    def __call__(self) -> float:
-        return self.now
-
-    def pause(self, seconds: float) -> None:
-        self.pauses.append(seconds)
-        self.now += seconds
 
 
 class Certificate:
