@@ -4,8 +4,9 @@
 usage: python tools/schema_table.py pve-api-9.1.json.gz [> src/labnode/schema/table.json]
 
 The source is JSON (gzip or not): ``{"paths": {PATH: {METHOD: {...}}}}`` or PATH alone, as the API viewer has it.
-Kept: paths, methods, parameter names, types, limits, enums, patterns, formats and their sub-formats, what a method needs
-of its caller, whether it is tied to a node, whether it returns nothing. Areas of ``ONLY_PATHS`` keep their paths and methods only.
+Kept: paths, methods, parameter names, types, limits, enums, patterns, formats and their sub-formats, what a method
+needs of its caller, whether it is tied to a node, whether it returns nothing. Areas of ``ONLY_PATHS`` keep their paths
+and methods only.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ KEPT = (
 
 # Areas labnode does not have at all: it must know that they exist, not what they take.
 ONLY_PATHS = re.compile(
-    r"^\w+ (/cluster/(acme|bulk-action|ceph|mapping|metrics/server|notifications|qemu|sdn/(fabrics|controllers|dns|ipams|prefix))"
+    r"^\w+ (/cluster/(acme|bulk-action|ceph|mapping|metrics/server|notifications|qemu"
+    r"|sdn/(fabrics|controllers|dns|ipams|prefix))"
     r"|/nodes/\{node\}/(ceph|certificates|lxc/|scan|hardware|replication|sdn/fabrics|vzdump/extractconfig)"
     r"|/access/openid"
     r"|/nodes/\{node\}/(query-.*|oci.*|suspendall|aplinfo|subscription|termproxy|vncshell|vncwebsocket|spiceshell))"
@@ -57,7 +59,8 @@ def python_pattern(pattern: str) -> str:
 
 
 def method_facts(info: Mapping[str, Any], drive: Json) -> Json:
-    """What one method takes and asks for: p parameters, perm, and the flags token, node, null where they are not the rule.
+    """What one method takes and asks for: p parameters, perm, and the flags token, node, null where they are not
+    the rule.
 
     ``drive`` is the sub-format of an IDE drive, which the parameter ``cdrom`` only names.
     """

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The HTTP side: authentication, formats, and Proxmox VE's way of saying that something went wrong.
 
-An error's first line is the HTTP reason phrase and its whole text the ``message`` of the JSON body; every answer of 400 or
-more closes the connection; an idle connection lives 5 s and serves at most 100 requests; a 401 is answered late. Facts from
-pve-http-server (AnyEvent.pm, Formatter/Standard.pm) and pve-manager (HTTPServer.pm, pveproxy.pm).
+An error's first line is the HTTP reason phrase and its whole text the ``message`` of the JSON body; every answer
+of 400 or
+more closes the connection; an idle connection lives 5 s and serves at most 100 requests; a 401 is answered late.
+Facts from pve-http-server (AnyEvent.pm, Formatter/Standard.pm) and pve-manager (HTTPServer.pm, pveproxy.pm).
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who may do what: users, tokens, tickets and permissions, kept under STATE/etc.
 
-Files: ``etc/user.cfg`` (users, groups, roles, ACLs, pools), and mode 0600 under ``etc/priv``: ``authkey`` (signs tickets),
-``shadow.cfg`` (password hashes), ``token.cfg`` (token digests), ``tfa.cfg`` (second factors).
+Files: ``etc/user.cfg`` (users, groups, roles, ACLs, pools), and mode 0600 under ``etc/priv``: ``authkey`` (signs
+tickets), ``shadow.cfg`` (password hashes), ``token.cfg`` (token digests), ``tfa.cfg`` (second factors).
 """
 
 from __future__ import annotations
@@ -190,7 +190,8 @@ class Auth:
         return found
 
     def tfa(self, user: str) -> list[dict[str, Any]]:
-        """Second factors of a user: dicts with id, type (totp, recovery), description, created, enable and the secret."""
+        """Second factors of a user: dicts with id, type (totp, recovery), description, created, enable and the
+        secret."""
         return self._tfa_all().get(user, [])
 
     def set_tfa(self, user: str, entries: list[dict[str, Any]]) -> None:

@@ -20,6 +20,7 @@ from aiohttp import web
 
 from labnode import __version__, tls
 from labnode.app import KEEPALIVE_S, make_app
+from labnode.errors import ApiError
 from labnode.node import Node, Settings, build, shutdown
 from labnode.schema.formats import check_named
 
@@ -150,7 +151,7 @@ def main(argv: list[str] | None = None) -> int:
         settings = settings_of(args)
         with only_one(settings.state_dir):
             asyncio.run(serve(settings))
-    except UsageError as err:
+    except (UsageError, ApiError) as err:
         print(f"labnode: {err}", file=sys.stderr)
         return 2
     return 0

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """From a method, a path and raw parameters to a handler's result: the order of checks is that of Proxmox VE.
 
-Exists at all (501), parameters in conflict (400), token allowed and permission (403), right node, parameters valid (400),
-and then the handler. Facts from pve-manager (HTTPServer.pm ``rest_handler``).
+Exists at all (501), parameters in conflict (400), token allowed and permission (403), right node, parameters valid
+(400), and then the handler. Facts from pve-manager (HTTPServer.pm ``rest_handler``).
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ def _no_such_node(name: str) -> ApiError:
 
 
 def check_permission(ctx: Ctx, perm: Any, values: Mapping[str, Any]) -> None:
-    """Raises Forbidden unless the caller fulfils a permission entry of the schema (pve-access-control, RPCEnvironment.pm)."""
+    """Raises Forbidden unless the caller fulfils a permission entry of the schema (pve-access-control,
+    RPCEnvironment.pm)."""
     if perm == "world":
         return
     if not ctx.user:

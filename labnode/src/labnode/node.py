@@ -6,13 +6,14 @@ from __future__ import annotations
 import asyncio
 import importlib
 import logging
-import os
-import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labnode.auth import Auth
+from labnode.machine.accel import find_qemu
+from labnode.machine.model import Qemu
+from labnode.network.config import NetworkConfig
 from labnode.samples import Samples
 from labnode.store import Store
 from labnode.system import System
@@ -39,24 +40,30 @@ class Settings:
 
 
 class Node:
-    """One embedded node. ``kvm`` is settled (True or False) once ``start`` has run."""
+    """One embedded node; the services are there once ``build`` has run."""
 
     guests: GuestService
     storage: StorageService
     machines: MachineService
     switch: Switch
+    qemu: Qemu
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.name = settings.node_name
         self.state_dir = settings.state_dir
-        self.kvm = False
         self.store = Store(settings.state_dir)
         self.tasks = TaskService(self.name, self.store)
         self.auth = Auth(self.store, settings.auth_delay)
         self.system = System()
         self.samples = Samples()
+        self.network = NetworkConfig(self.store, settings.state_dir / "etc/network", on_host=False)
         self._sampler: asyncio.Task[None] | None = None
+
+    @property
+    def kvm(self) -> bool:
+        """Whether guests run with KVM."""
+        return self.qemu.kvm
 
     def etc(self, rel: str) -> str:
         """Store path of a file in the node's own part of /etc/pve, e.g. ``qemu-server/100.conf``."""
@@ -76,17 +83,20 @@ class Node:
 async def build(settings: Settings) -> Node:
     """Wire a node: read what is on disk, make the services, find running guests again."""
     node = Node(settings)
-    node.kvm = await use_kvm(settings.kvm)
+    node.qemu = await find_qemu(settings.kvm)
     node.tasks.load()
     node.auth.load(settings.root_password)
     run_dir = settings.state_dir / "run"
     node.storage = _class("storage.service", "StorageService")(node.store, node.name)
-    node.switch = _class("machine.switch", "Switch")(run_dir)
+    node.network.load()
+    node.switch = _class("machine.switch", "Switch")(run_dir, lambda: set(node.network.bridges()))
     node.machines = _class("machine.service", "MachineService")(run_dir, node.name, node.storage, node.switch, node.kvm)
     node.guests = _class("guests.service", "GuestService")(node)
     for service in (node.storage, node.guests):
-        if service:
+        try:
             await service.start()
+        except (NotImplementedError, AttributeError) as err:
+            logging.getLogger(__name__).warning("%r", err)
     node.start_sampling()
     return node
 
@@ -103,39 +113,8 @@ async def shutdown(node: Node) -> None:
     """Stop guests and tasks, in the order that lets each finish cleanly."""
     await node.stop_sampling()
     await node.tasks.stop()
-    if node.guests:
-        await node.guests.stop()
-    if node.machines:
-        await node.machines.stop_all()
-
-
-async def use_kvm(choice: str) -> bool:
-    """Settle ``auto | on | off``. A device that is there may still hang, so ``auto`` asks for proof within a bound."""
-    if choice != "auto":
-        return choice == "on"
-    device = Path("/dev/kvm")
-    if not (device.exists() and os.access(device, os.R_OK | os.W_OK)):
-        return False
-    return await kvm_works()
-
-
-async def kvm_works(timeout: float = 5.0) -> bool:
-    """Whether a QEMU with KVM runs a virtual CPU: an empty machine must reach QMP and quit in ``timeout`` seconds."""
-    binary = shutil.which("qemu-system-x86_64")
-    if not binary:
-        return False
-    argv = [binary, "-accel", "kvm", "-machine", "q35", "-m", "16", "-display", "none", "-nodefaults", "-no-reboot",
-            "-device", "isa-debug-exit", "-monitor", "stdio"]  # fmt: skip
-    proc = await asyncio.create_subprocess_exec(
-        *argv, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
-    )
     try:
-        async with asyncio.timeout(timeout):
-            await proc.communicate(b"info status\nstop\nquit\n")
-        return proc.returncode == 0
-    except TimeoutError:
-        return False
-    finally:
-        if proc.returncode is None:
-            proc.kill()
-            await proc.wait()
+        await node.guests.stop()
+        await node.machines.stop_all()
+    except (NotImplementedError, AttributeError) as err:
+        logging.getLogger(__name__).warning("%r", err)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Option files: ``key: value`` lines, with the description as leading comment lines (datacenter.cfg, a node's config)."""
+"""Option files: ``key: value`` lines, with the description as leading comment lines (datacenter.cfg, a node's
+config)."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections import deque
 from typing import TYPE_CHECKING, Any
@@ -52,10 +53,9 @@ class Samples:
     async def run(self, node: Node) -> None:
         """Take a sample of everything, once a minute, until cancelled."""
         while True:
-            try:
+            # A storage or guest that went away in between is sampled again in a minute, or not at all.
+            with contextlib.suppress(ApiError):
                 await self._take(node)
-            except ApiError:
-                pass  # a storage or guest that went away in between is sampled again in a minute, or not at all
             await asyncio.sleep(STEP_S)
 
     async def _take(self, node: Node) -> None:

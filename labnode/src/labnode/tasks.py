@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Tasks: long work with a UPID, a log and an exit status.
 
-On disk: ``tasks/HEX/UPID`` is the log (HEX the last digit of the start time, as Proxmox VE shards them), whose last line
-carries the exit status; ``tasks/index`` has one line for every finished task: UPID, end time in hexadecimal, exit status.
+On disk: ``tasks/HEX/UPID`` is the log (HEX the last digit of the start time, as Proxmox VE shards them), whose
+last line
+carries the exit status; ``tasks/index`` has one line for every finished task: UPID, end time in hexadecimal, exit
+status.
 A task that was running when labnode died has a log and no line there: it gets ``unexpected status`` at the next start.
 """
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Who holds which privilege where: ACLs along a path, groups, pools, tokens. Pure, over a UserCfg.
 
-The rules are those of pve-access-control (AccessControl.pm ``roles``, RPCEnvironment.pm ``permissions``): what is granted
+The rules are those of pve-access-control (AccessControl.pm ``roles``, RPCEnvironment.pm ``permissions``): what is
+granted
 nearer to the object replaces what comes from above; grants to a user replace those to its groups; NoAccess wins.
 """
 

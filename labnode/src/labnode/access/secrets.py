@@ -87,7 +87,8 @@ def totp_code(url: str, when: float) -> str:
 
 
 def totp_step(url: str, code: str, when: float, last: int = -1) -> int | None:
-    """The time step (of now, one before or one after) that a code belongs to and that is newer than ``last``, else None."""
+    """The time step (of now, one before or one after) that a code belongs to and that is newer than ``last``, else
+    None."""
     now = int(when // _totp_number(url, "period", 30))
     for step in (now - 1, now, now + 1):
         if step > last and hmac.compare_digest(_hotp(url, step).encode(), code.encode()):

@@ -29,9 +29,13 @@ _SYSTEM = {
 }  # fmt: skip
 _UNIT_DIRS = ("/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system")
 _PACKAGES = (
-    "qemu-system-x86", "qemu-utils", "ovmf", "seabios", "swtpm", "vde2", "lvm2", "zfsutils-linux", "ifupdown2", "python3",
+    "qemu-system-x86", "qemu-utils", "ovmf", "seabios", "swtpm", "vde2", "lvm2", "zfsutils-linux", "ifupdown2",
+    "python3",
 )  # fmt: skip
-_DPKG = "${binary:Package}\t${Version}\t${Architecture}\t${Section}\t${Priority}\t${binary:Summary}\t${Origin}\t${db:Status-Status}\n"
+_DPKG_FIELDS = (
+    "binary:Package", "Version", "Architecture", "Section", "Priority", "binary:Summary", "Origin", "db:Status-Status",
+)  # fmt: skip
+_DPKG = "\t".join(f"${{{name}}}" for name in _DPKG_FIELDS) + "\n"
 
 
 def _service(name: str, running: set[str]) -> dict[str, str]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Property-string formats that the published schema only names: their keys, types and limits.
 
-Facts from the format registrations of qemu-server (QemuServer.pm, CPUConfig.pm, PCI.pm, RNG.pm, Network.pm), pve-storage
+Facts from the format registrations of qemu-server (QemuServer.pm, CPUConfig.pm, PCI.pm, RNG.pm, Network.pm),
+pve-storage
 (Plugin.pm), pve-guest-common (VZDump/Common.pm), pve-access-control (Auth/Plugin.pm) and pve-common (JSONSchema.pm).
 """
 

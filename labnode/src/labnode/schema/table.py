@@ -27,7 +27,8 @@ _REST = {"{volume}", "{cidr}"}
 class Method:
     """One API method. ``perm`` is "all", "world", a check as Proxmox VE writes it, or None for root@pam only.
 
-    ``params`` maps names to facts, or is None where labnode knows only that the method exists. ``token`` says whether an API
+    ``params`` maps names to facts, or is None where labnode knows only that the method exists. ``token`` says
+    whether an API
     token may call it, ``node`` whether it belongs to the node named in the path, ``null`` whether it returns nothing.
     """
 
@@ -63,7 +64,8 @@ class Table:
         return list(self._data["paths"])
 
     def find(self, path: str) -> tuple[str, dict[str, str]] | None:
-        """The schema path that an (unquoted) request path belongs to, with its path parameters; None if there is none."""
+        """The schema path that an (unquoted) request path belongs to, with its path parameters; None if there is
+        none."""
         parts = [part for part in path.split("/") if part]
         branch, values = self._root, {}
         for index, part in enumerate(parts):
