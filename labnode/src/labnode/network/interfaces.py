@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Parse and render /etc/network/interfaces the way Proxmox VE does (pve-common, PVE/INotify.pm). Pure.
 
-The API's view is one flat dict an interface: ``type``, ``method``, ``method6``, ``families``, ``priority`` always; then
-``autostart``, ``address``, ``netmask``, ``cidr``, ``gateway`` (and ``…6``), ``mtu``, ``comments``, and what the type has.
+The API's view is one flat dict an interface: ``type``, ``method``, ``method6``, ``families``, ``priority`` always;
+then ``autostart``, ``address``, ``netmask``, ``cidr``, ``gateway`` (and ``…6``), ``mtu``, ``comments``, and what the
+type has. A static address stays in the file when the method becomes manual, as the recordings show.
 Options that Proxmox VE does not know are kept in ``options`` / ``options6`` and written back.
 """
 
@@ -232,8 +233,6 @@ def _stanzas(name: str, iface: Mapping[str, Any]) -> list[str]:
 
 
 def _address_lines(iface: Mapping[str, Any], suffix: str) -> list[str]:
-    if iface.get(f"method{suffix}") != "static":
-        return []
     cidr, gateway = iface.get(f"cidr{suffix}"), iface.get(f"gateway{suffix}")
     return [f"address {cidr}"] * bool(cidr) + [f"gateway {gateway}"] * bool(gateway)
 
