@@ -34,7 +34,8 @@ class Bootloader:
         return str(found)
 
     def part(self, name: str) -> Path:
-        found = next((path for base in (self.syslinux, self.common) for path in base.rglob(name) if "efi" not in str(path)), None)
+        everywhere = (path for base in (self.syslinux, self.common) for path in base.rglob(name))
+        found = next((path for path in everywhere if "/efi" not in str(path)), None)
         if found is None:
             raise BuildError(f"the bootloader packages have no {name}")
         return found
@@ -66,7 +67,8 @@ def _boot_record(code: bytes, boot_size: int, canary_at: int, canary_size: int) 
 def _fill_boot_partition(path: Path, size: int, files: dict[str, bytes], loader: Bootloader) -> None:
     target = f"{path}@@{BOOT_AT}"
     sectors = size // SECTOR
-    run([loader.tool("mformat"), "-i", target, "-T", str(sectors), "-h", "255", "-s", "63", "-H", str(BOOT_AT // SECTOR), "::"])
+    geometry = ["-T", str(sectors), "-h", "255", "-s", "63", "-H", str(BOOT_AT // SECTOR)]
+    run([loader.tool("mformat"), "-i", target, *geometry, "::"])
     tools = os.path.dirname(loader.tool("mcopy"))
     previous = os.environ.get("PATH", "")
     os.environ["PATH"] = f"{tools}:{previous}"  # syslinux calls mtools by name

@@ -40,7 +40,8 @@ def run(argv: list[str], *, cwd: Path | None = None, timeout_s: float = 300) -> 
             stdin=subprocess.DEVNULL,
         )
     except FileNotFoundError:
-        raise BuildError(f"{argv[0]} is not installed; install it (on Debian: apt-get install {_provider(argv[0])})") from None
+        package = _provider(argv[0])
+        raise BuildError(f"{argv[0]} is not installed; on Debian: apt-get install {package}") from None
     except subprocess.TimeoutExpired:
         raise BuildError(f"{argv[0]} did not finish within {timeout_s:.0f} s") from None
     if done.returncode != 0:

@@ -17,9 +17,9 @@ from .packages import run
 
 # Only what this image can use; dependencies are found in the modules themselves.
 MODULES = (
-    "virtio_pci virtio_blk virtio_scsi virtio_net virtio_console virtio_balloon virtio-rng "
-    "sd_mod sr_mod ata_piix ahci e1000 isofs button evdev i6300esb"
-).split()
+    *("virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net", "virtio_console", "virtio_balloon", "virtio_rng"),
+    *("sd_mod", "sr_mod", "ata_piix", "ahci", "e1000", "isofs", "button", "evdev", "i6300esb"),
+)
 
 
 @dataclass
@@ -113,9 +113,6 @@ class Kernel:
         release = image.name.removeprefix("vmlinuz-")
         modules = {_stem(path): path for path in package.rglob("*.ko*")}
         return cls(release, image.read_bytes(), modules)
-
-    def has(self, name: str) -> bool:
-        return name in self.modules or name.replace("_", "-") in self.modules or name.replace("-", "_") in self.modules
 
 
 def _stem(path: Path) -> str:

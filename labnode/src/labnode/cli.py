@@ -18,7 +18,7 @@ from pathlib import Path
 
 from aiohttp import web
 
-from labnode import __version__, tls
+from labnode import __version__, canary, tls
 from labnode.app import KEEPALIVE_S, make_app
 from labnode.errors import ApiError
 from labnode.node import Node, Settings, build, shutdown
@@ -41,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--auth-delay", type=float, default=3.0, metavar="SECONDS", help="pause before a 401")
     serve.add_argument("--allow-remote", action="store_true", help="accept an address other than loopback in --listen")
     serve.add_argument("--verbose", action="store_true", help="log requests and tasks to standard error")
+    canary.add_command(commands)
     return top
 
 
@@ -144,6 +145,8 @@ async def _listen(node: Node, runner: web.AppRunner) -> None:
 def main(argv: list[str] | None = None) -> int:
     """Entry point; exit status 0 after a clean stop, 2 for something to change on the command line."""
     args = parser().parse_args(argv)
+    if args.command == "canary":
+        return canary.command(args)
     logging.basicConfig(
         level=logging.INFO if args.verbose else logging.WARNING, format="%(asctime)s %(name)s %(levelname)s %(message)s"
     )
