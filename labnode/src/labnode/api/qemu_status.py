@@ -30,7 +30,7 @@ def _ha(ctx: Ctx, kind: str, wish: str, state: str) -> str | None:
 
     async def worker(task: Task) -> None:
         task.log(f"Requesting HA {wish} for VM {vmid}")
-        await related.set_ha(g, vmid, state)
+        related.set_ha(g, vmid, state)
         if state == "started":
             await power.start(g, vmid, task)
         else:

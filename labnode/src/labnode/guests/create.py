@@ -148,7 +148,7 @@ async def finish(g: GuestService, req: Create, out: Out) -> None:
         related.add_to_pool(g, req.vmid, pool)
     if req.control.get("ha-managed"):
         out.log("Add as HA resource")
-        await related.set_ha(g, req.vmid, "started" if req.control.get("start") else "stopped")
+        related.set_ha(g, req.vmid, "started" if req.control.get("start") else "stopped")
     if req.control.get("start"):
         out.log("Execute autostart")
         try:

@@ -41,7 +41,7 @@ async def work(g: GuestService, vmid: int, out: Out, *, purge: bool, unreference
         related.forget(g, vmid)
         if purge:
             out.log(f"purging VM {vmid} from related configurations..")
-            await related.purge(g, vmid)
+            related.purge(g, vmid)
             if managed:
                 out.log(f"NOTE: removed VM {vmid} from HA resource configuration.")
         g.remove(vmid)

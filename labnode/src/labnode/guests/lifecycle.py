@@ -40,7 +40,7 @@ async def begin(g: GuestService) -> list[asyncio.Task[None]]:
     restarted = g.store.read(UP) == host_boot_id()
     await recover(g)
     g.store.write(UP, host_boot_id())
-    if not restarted and any(g.load(vmid).main.get("onboot") == "1" for vmid in g.vmids()):
+    if not restarted:
         g.node.tasks.start("startall", "", "root@pam", lambda task: start_all(g, task))
     return [asyncio.create_task(watch(g, set(g.machines.running())), name="watch-guests")]
 
@@ -101,9 +101,10 @@ def by_order(g: GuestService, vmids: list[int]) -> list[tuple[int, list[int]]]:
     return sorted(groups.items())
 
 
-async def start_all(g: GuestService, task: Task) -> None:
-    """Start the guests with ``onboot`` in their order, each followed by the pause it asks for."""
-    chosen = [v for v in g.vmids() if g.load(v).main.get("onboot") == "1" and not g.load(v).is_template]
+async def start_all(g: GuestService, task: Task, chosen: list[int] | None = None) -> None:
+    """Start the chosen guests, or those with ``onboot``, in their order, each followed by the pause it asks for."""
+    if chosen is None:
+        chosen = [v for v in g.vmids() if g.load(v).main.get("onboot") == "1" and not g.load(v).is_template]
     for _, vmids in by_order(g, chosen):
         for vmid in vmids:
             if g.running(vmid):

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 from labnode.errors import ApiError
 from labnode.guests.propstring import split_list
+from labnode.ha import RESOURCES as HA
 from labnode.store import Section, parse_sections, render_sections
 
 if TYPE_CHECKING:
     from labnode.guests.service import GuestService
 
-HA = "etc/ha/resources.cfg"
 JOBS = "etc/jobs.cfg"
 
 
@@ -47,35 +47,39 @@ def ha_managed(g: GuestService, vmid: int) -> bool:
     return ha_state(g, vmid) not in (None, "ignored")
 
 
-async def set_ha(g: GuestService, vmid: int, state: str) -> None:
+def set_ha(g: GuestService, vmid: int, state: str) -> None:
     """Ask the HA manager for a state of the guest, which it manages from then on."""
-    async with g.store.lock("ha/resources"):
-        resources = _resources(g)
-        resources.setdefault(str(vmid), Section("vm", str(vmid))).options["state"] = state
-        g.store.write(HA, render_sections(resources))
+    resources = _resources(g)
+    resources.setdefault(str(vmid), Section("vm", str(vmid))).options["state"] = state
+    g.store.write(HA, render_sections(resources))
 
 
-async def purge(g: GuestService, vmid: int) -> None:
+def purge(g: GuestService, vmid: int) -> None:
     """Take the guest out of HA and of every backup job that names it; a job left without guests goes."""
-    async with g.store.lock("ha/resources"):
-        resources = _resources(g)
-        if resources.pop(str(vmid), None):
-            g.store.write(HA, render_sections(resources))
-    async with g.store.lock("jobs"):
-        jobs = parse_sections(g.store.read(JOBS))
-        before = render_sections(jobs)
-        for ident, job in list(jobs.items()):
-            for key in ("vmid", "exclude"):
-                if str(vmid) not in (named := split_list(job.options.get(key, ""))):
-                    continue
-                left = [item for item in named if item != str(vmid)]
-                job.options[key] = ",".join(left)
-                if not left:
-                    del job.options[key]
-                    if key == "vmid":
-                        del jobs[ident]
-        if render_sections(jobs) != before:
-            g.store.write(JOBS, render_sections(jobs))
+    resources = _resources(g)
+    if resources.pop(str(vmid), None):
+        g.store.write(HA, render_sections(resources))
+    jobs = parse_sections(g.store.read(JOBS))
+    before = render_sections(jobs)
+    for ident, job in list(jobs.items()):
+        if not _without(job, str(vmid)):
+            del jobs[ident]
+    if render_sections(jobs) != before:
+        g.store.write(JOBS, render_sections(jobs))
+
+
+def _without(job: Section, vmid: str) -> bool:
+    """Strike a guest off a backup job; False when the job named it alone."""
+    for key in ("vmid", "exclude"):
+        named = split_list(job.options.get(key, ""))
+        if vmid not in named:
+            continue
+        job.options[key] = ",".join(item for item in named if item != vmid)
+        if not job.options[key]:
+            del job.options[key]
+            if key == "vmid":
+                return False
+    return True
 
 
 def _resources(g: GuestService) -> dict[str, Section]:
