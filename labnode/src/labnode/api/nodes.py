@@ -9,7 +9,8 @@ from typing import Any
 
 from labnode import RELEASE, REPOID, VERSION
 from labnode.dispatch import call
-from labnode.errors import ParamError
+from labnode.errors import Forbidden, ParamError
+from labnode.guests import lifecycle
 from labnode.options import change_options, check_digest, parse_options
 from labnode.resources import guest_rows, node_row
 from labnode.route import Ctx, route
@@ -199,53 +200,56 @@ async def storage_rrddata(ctx: Ctx) -> list[dict[str, Any]]:
     return ctx.node.samples.series(f"storage/{ctx.params['storage']}", ctx.params["timeframe"])
 
 
+@route("GET", "/nodes/{node}/lxc")
+async def containers(ctx: Ctx) -> list[dict[str, Any]]:
+    """Containers: labnode has none."""
+    return []
+
+
+# all guests at once ---------------------------------------------------------------------------------------------------
+
+
 def _chosen(ctx: Ctx) -> list[int]:
-    asked = {int(text) for text in split_list(ctx.params.get("vms", ""))}
+    """The guests a call is about; the caller needs VM.PowerMgmt on all guests, or on each one it names."""
+    asked = [int(text) for text in split_list(ctx.params.get("vms", ""))]
+    if not ctx.may("/", ["VM.PowerMgmt"]):
+        for vmid in asked:
+            ctx.check(f"/vms/{vmid}", ["VM.PowerMgmt"])
+        if not asked:
+            raise Forbidden("Permission check failed (/, VM.PowerMgmt)")
     known = [vmid for vmid in ctx.node.guests.vmids() if not ctx.node.guests.load(vmid).is_template]
     return [vmid for vmid in known if vmid in asked or not asked]
 
 
-async def _each(ctx: Ctx, verb: str, vmids: list[int], **params: Any) -> list[str]:
-    """Start one task for each guest by the guest's own method; their UPIDs."""
-    upids = []
-    for vmid in vmids:
-        path = f"/nodes/{ctx.node.name}/qemu/{vmid}/status/{verb}"
-        upids.append(await call(Ctx(ctx.node, ctx.user, {}, ctx.client, "POST", path, ctx.auth_kind), params))
-    return upids
-
-
 @route("POST", "/nodes/{node}/startall")
 async def start_all(ctx: Ctx) -> str:
-    """Start all guests marked ``onboot`` (all of them with ``force``), or the named ones."""
-    force = bool(ctx.params.get("force")) or "vms" in ctx.params
-    guests = ctx.node.guests
-    chosen = [v for v in _chosen(ctx) if not guests.running(v) and (force or guests.load(v).main.get("onboot") == "1")]
+    """Start all guests marked ``onboot`` (all of them with ``force``), or those named among them, in their order."""
+    guests, force = ctx.node.guests, ctx.params.get("force")
+    chosen = [v for v in _chosen(ctx) if force or guests.load(v).main.get("onboot") == "1"]
 
     async def work(task: Task) -> None:
-        for vmid in chosen:
-            task.log(f"Starting VM {vmid}")
-            for upid in await _each(ctx, "start", [vmid]):
-                result = await ctx.node.tasks.wait(upid)
-                if result != "OK":
-                    task.warn(f"Starting VM {vmid} failed: {result}")
+        await lifecycle.start_all(guests, task, chosen)
 
     return ctx.start_task("startall", "", work)
 
 
 @route("POST", "/nodes/{node}/stopall")
 async def stop_all(ctx: Ctx) -> str:
-    """Shut down all running guests, or the named ones; those that do not are stopped unless ``force-stop`` is 0."""
-    timeout, force = ctx.params.get("timeout", 180), ctx.params.get("force-stop", True)
-    chosen = [vmid for vmid in _chosen(ctx) if ctx.node.guests.running(vmid)]
+    """Shut down all running guests, or those named, in reverse order; with ``force-stop`` the slow ones are stopped."""
+    guests = ctx.node.guests
+    params = {"timeout": str(ctx.params.get("timeout", 180)), "forceStop": str(int(ctx.params.get("force-stop", True)))}
+    chosen = [vmid for vmid in _chosen(ctx) if guests.running(vmid)]
+
+    async def stop(task: Task, vmid: int) -> None:
+        task.log(f"Stopping VM {vmid} (timeout = {params['timeout']} seconds)")
+        path = f"/nodes/{ctx.node.name}/qemu/{vmid}/status/shutdown"
+        upid = await call(Ctx(ctx.node, ctx.user, {}, ctx.client, "POST", path, ctx.auth_kind), params)
+        result = await ctx.node.tasks.wait(upid)
+        if result != "OK":
+            task.warn(f"Stopping VM {vmid} failed: {result}")
 
     async def work(task: Task) -> None:
-        for vmid in chosen:
-            task.log(f"Stopping VM {vmid} (timeout = {timeout} seconds)")
-        params = {"timeout": str(timeout), "forceStop": str(int(force))}
-        upids = await _each(ctx, "shutdown", chosen, **params)
-        results = await asyncio.gather(*(ctx.node.tasks.wait(upid) for upid in upids))
-        for vmid, result in zip(chosen, results, strict=True):
-            if result != "OK":
-                task.warn(f"Stopping VM {vmid} failed: {result}")
+        for _, vmids in reversed(lifecycle.by_order(guests, chosen)):
+            await asyncio.gather(*(stop(task, vmid) for vmid in vmids))
 
     return ctx.start_task("stopall", "", work)
