@@ -34,10 +34,12 @@ async def interfaces(ctx: Ctx) -> Answer:
     """Interfaces as staged, or as in force when nothing is staged; ``changes`` is the diff between the two."""
     wanted = ctx.params.get("type")
     kinds = _GROUPS.get(wanted, (wanted,)) if wanted else None
+    shown, live = ctx.node.network.shown().ifaces, ctx.node.network.live().ifaces
+    # Proxmox VE has no order here; what is staged comes first, because people look for it.
     rows = [
-        {"iface": name, **_shown(ctx, name, iface)}
-        for name, iface in ctx.node.network.shown().ifaces.items()
-        if name != "lo" and (kinds is None or iface["type"] in kinds)
+        {"iface": name, **_shown(ctx, name, shown[name])}
+        for name in sorted(shown, key=lambda n: (shown[n] == live.get(n), shown[n]["priority"]))
+        if name != "lo" and (kinds is None or shown[name]["type"] in kinds)
     ]
     changes = ctx.node.network.changes()
     return Answer(rows, changes=changes) if changes else Answer(rows)
@@ -142,7 +144,8 @@ def _join_address(settings: dict[str, Any], suffix: str) -> None:
     if cidr and address and str(whole.ip) != address:
         raise ParamError({f"address{suffix}": f"address '{address}' contradicts cidr '{cidr}'"})
     prefix = whole.network.prefixlen
-    settings.update({f"address{suffix}": str(whole.ip), f"netmask{suffix}": str(prefix), f"cidr{suffix}": f"{whole.ip}/{prefix}"})  # fmt: skip
+    joined = {"address": str(whole.ip), "netmask": str(prefix), "cidr": f"{whole.ip}/{prefix}"}
+    settings.update({f"{key}{suffix}": value for key, value in joined.items()})
 
 
 def _methods(settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The live file, the staged one beside it, and what separates them.
 
-Changes are written to ``interfaces.new``; applying puts that file in place of the live one. On loopback there is nothing
-to reload, because a bridge is a switch that a guest's start brings up; on a real host ifupdown2 reloads.
+Changes are written to ``interfaces.new``; applying puts that file in place of the live one. On loopback there is
+nothing to reload, because a bridge is a switch that a guest's start brings up; on a real host ifupdown2 reloads.
 """
 
 from __future__ import annotations
@@ -123,8 +123,11 @@ class NetworkConfig:
 async def _reload() -> None:
     try:
         process = await asyncio.create_subprocess_exec(
-            "ifreload", "-a", stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
-        )  # fmt: skip
+            *("ifreload", "-a"),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
     except FileNotFoundError as error:
         raise ApiError("you need ifupdown2 to reload network configuration") from error
     output, _ = await process.communicate()

@@ -177,7 +177,7 @@ def kind_of(name: str, iface: Mapping[str, Any]) -> str:
     rules = (
         (name == "lo", "loopback"),
         ("ovs_type" in iface, str(iface.get("ovs_type"))),
-        ("bridge_ports" in iface or re.match(r"vmbr\d", name), "bridge"),
+        ("bridge_ports" in iface or re.fullmatch(r"vmbr\d+", name), "bridge"),
         ("slaves" in iface, "bond"),
         ("vlan-raw-device" in iface or re.search(r"^[^:]+\.\d+$", name), "vlan"),
         (re.search(r":\d+$", name), "alias"),
