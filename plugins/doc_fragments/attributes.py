@@ -17,6 +17,9 @@ attributes:
   diff_mode:
     description: Shows what it changes, or would change, in diff mode.
     support: full
+  idempotent:
+    description: A second run with the same options changes nothing.
+    support: full
 """
 
     INFO = r"""
@@ -32,4 +35,7 @@ attributes:
     support: N/A
     details:
       - It only reads.
+  idempotent:
+    description: A second run with the same options changes nothing.
+    support: full
 """

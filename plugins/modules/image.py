@@ -89,12 +89,8 @@ options:
     choices: [present, absent]
     default: present
 attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
   idempotent:
-    support: full
+    support: partial
     details: Except with O(force=true).
 notes:
   - In check mode, a storage that does not exist yet, or does not take O(content) yet, counts as one that an earlier

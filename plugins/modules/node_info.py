@@ -23,20 +23,12 @@ options:
     elements: str
     choices: [status, storage, networks]
     default: [status, storage, networks]
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-    details: It changes nothing.
-  idempotent:
-    support: full
 seealso:
   - module: pvelab.proxmox.vm_info
   - module: pvelab.proxmox.task_info
 extends_documentation_fragment:
   - pvelab.proxmox.connection
-  - pvelab.proxmox.attributes
+  - pvelab.proxmox.attributes.info
 author:
   - The pvelab.proxmox contributors
 """

@@ -53,13 +53,6 @@ options:
     type: str
     choices: [present, absent]
     default: present
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 notes:
   - In check mode, guests and storages that do not exist yet count as ones that an earlier task creates. A warning says
     so.

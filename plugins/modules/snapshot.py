@@ -63,13 +63,6 @@ options:
     type: str
     choices: [present, absent]
     default: present
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 notes:
   - In check mode, a guest that does not exist yet counts as one that an earlier task creates. A warning says so.
   - Half snapshots take no part in O(retention). A warning names those of the series.

@@ -29,10 +29,6 @@ options:
     type: bool
     default: false
 attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
   idempotent:
     support: none
     details: Rolling back is an act, not a state. Every run does it again.

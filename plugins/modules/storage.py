@@ -49,7 +49,7 @@ options:
     type: str
   content_dirs:
     description:
-      - Other subdirectories for some kinds of content, such as V({iso: media/iso}). For V(cifs), V(dir) and V(nfs).
+      - Other subdirectories for some kinds of content, such as C(iso) in C(media/iso). For V(cifs), V(dir) and V(nfs).
     type: dict
   mkdir:
     description:
@@ -234,12 +234,8 @@ options:
     choices: [present, absent]
     default: present
 attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
   idempotent:
-    support: full
+    support: partial
     details: Except with O(update_secret=always).
 notes:
   - Proxmox VE tries a new storage on the node that it is asked on, and refuses the definition if it cannot be activated

@@ -51,19 +51,11 @@ options:
       - How many lines from the end of each task's log to return. V(0) means none.
       - By default 20 with O(upid), and none otherwise, because each log is a request of its own.
     type: int
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: none
-    details: It changes nothing.
-  idempotent:
-    support: full
 seealso:
   - module: pvelab.proxmox.node_info
 extends_documentation_fragment:
   - pvelab.proxmox.connection
-  - pvelab.proxmox.attributes
+  - pvelab.proxmox.attributes.info
 author:
   - The pvelab.proxmox contributors
 """

@@ -34,13 +34,6 @@ options:
     description: How long the guest may take to shut down, in seconds.
     type: int
     default: 180
-attributes:
-  check_mode:
-    support: full
-  diff_mode:
-    support: full
-  idempotent:
-    support: full
 notes:
   - A guest with snapshots cannot become a template. The task fails and names them.
 seealso:
