@@ -260,7 +260,7 @@ def check(image: Path, serial: Path | None, *, snapshot: str | None = None) -> V
 def describe(verdict: Verdict) -> str:
     """The verdict for a person, a few lines."""
     lines = [
-        f"disk    newest record {verdict.newest_found or 'none'}, ring of {verdict.slots}, {verdict.boots} boot(s) seen",
+        f"disk    newest record {verdict.newest_found or 'none'}, ring of {verdict.slots}, {verdict.boots} boot(s)",
     ]
     if verdict.acked:
         lines.append(
