@@ -102,7 +102,7 @@ extends_documentation_fragment:
   - pvelab.proxmox.connection
   - pvelab.proxmox.attributes
 author:
-  - The pvelab.proxmox contributors
+  - The pvelab.proxmox contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

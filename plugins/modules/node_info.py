@@ -30,7 +30,7 @@ extends_documentation_fragment:
   - pvelab.proxmox.connection
   - pvelab.proxmox.attributes.info
 author:
-  - The pvelab.proxmox contributors
+  - The pvelab.proxmox contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""
