@@ -238,7 +238,8 @@ class Api:
     def _blame_node(self, request: Request, refused: Refused) -> None:
         """Say so when the trouble is the node in the path, whose wrong name looks like a certificate that is wrong."""
         named = re.match(r"/nodes/([^/]+)", request.path)
-        if named is None or not complaints.is_wrong_node(refused.status, refused.message):
+        suspect = complaints.is_wrong_node(refused.status, refused.message) or "node" in refused.errors
+        if named is None or not suspect:
             return
         try:
             nodes = self._wire.send(Request("GET", "/nodes")).data

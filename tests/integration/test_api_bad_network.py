@@ -223,11 +223,17 @@ def test_a_timeout_that_is_no_lock_is_not_sent_again(serve: Start, reach: Any) -
     assert node.writes == 1
 
 
-def test_wrong_node_is_named_and_not_taken_for_a_certificate(serve: Start, reach: Any) -> None:
-    def trouble(_node: Node, _seen: Seen) -> Answer:
-        return error(596, "tls_process_server_certificate: certificate verify failed")
-
-    node = Node(trouble)
+@pytest.mark.parametrize(
+    "answer",
+    [
+        error(596, "tls_process_server_certificate: certificate verify failed"),
+        error(500, "hostname lookup 'pve1.lan' failed - failed to get address info"),
+        error(400, "Parameter verification failed.", {"node": "invalid format - not a node name"}),
+        error(595, "Connection timed out"),
+    ],
+)
+def test_wrong_node_is_named_and_not_taken_for_something_else(serve: Start, reach: Any, answer: Answer) -> None:
+    node = Node(lambda _node, _seen: answer)
     with reach(serve(node)) as api, pytest.raises(Failure, match=r"no node 'pve1\.lan'; the cluster has pve1, pve2"):
         api.do(Call("POST", "/nodes/pve1.lan/qemu", {"vmid": 100}))
     assert node.writes == 1
