@@ -12,8 +12,8 @@ class RunInfo:
     """What a running guest is doing now.
 
     qmpstatus is QEMU's own word (running, paused, io-error, prelaunch, ...); uptime in whole seconds; cpu is the share of all
-    its virtual CPUs in use (0..1) since the last look; mem is the bytes the guest uses (by balloon statistics, else resident memory of the
-    process); the counters are bytes since start. `nics` and `blockstat` are by device (`tap100i0`, `scsi0`).
+    its virtual CPUs in use (0..1) since the last look; mem is the bytes the guest uses (by balloon statistics, else resident
+    memory of the process); the counters are bytes since start. `nics` and `blockstat` are by device (`tap100i0`, `scsi0`).
     """
 
     pid: int
@@ -32,3 +32,19 @@ class RunInfo:
     blockstat: dict[str, Any] = field(default_factory=dict)
     running_machine: str = ""
     running_qemu: str = ""
+    running_cpu: str = ""
+
+
+@dataclass(frozen=True)
+class Qemu:
+    """The installed QEMU: its version and the CPU models it knows, and whether KVM works on this node."""
+
+    binary: str
+    version: tuple[int, int, int]
+    models: frozenset[str]
+    kvm: bool
+
+    @property
+    def text(self) -> str:
+        """`7.2.22`."""
+        return ".".join(str(part) for part in self.version)

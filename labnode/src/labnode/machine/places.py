@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where a running guest keeps its files, and whether its process is alive."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+LONGEST_SOCKET = 90  # a Unix socket's path ends at 107 bytes; the names below it need the rest
+
+
+def socket_root(run_dir: Path) -> Path:
+    """A directory for sockets: `run_dir` itself, or a short one of this user's in the temporary directory when that path is too long."""
+    if len(str(run_dir)) <= LONGEST_SOCKET - 20:
+        return run_dir
+    short = hashlib.sha1(str(run_dir).encode(), usedforsecurity=False).hexdigest()[:10]
+    return Path(tempfile.gettempdir()) / f"labnode-{os.getuid()}-{short}"
+
+
+@dataclass(frozen=True)
+class Places:
+    """Files of one guest below STATE/run/ID."""
+
+    run_dir: Path
+    vmid: int
+
+    @property
+    def directory(self) -> Path:
+        """The guest's own directory."""
+        return self.run_dir / str(self.vmid)
+
+    def socket(self, name: str) -> Path:
+        """A Unix socket: qmp, qga, vnc, serial0, swtpm."""
+        return socket_root(self.run_dir) / str(self.vmid) / f"{name}.sock"
+
+    @property
+    def pid_file(self) -> Path:
+        """Written by QEMU."""
+        return self.directory / "qemu.pid"
+
+    @property
+    def meta(self) -> Path:
+        """What was started: machine type, CPU, QEMU version, time."""
+        return self.directory / "meta.json"
+
+    @property
+    def log(self) -> Path:
+        """What QEMU itself says while it runs."""
+        return self.directory / "qemu.log"
+
+    def serial_log(self, number: int) -> Path:
+        """Everything the guest wrote to a serial port."""
+        return self.directory / ("serial.log" if number == 0 else f"serial{number}.log")
+
+    def make(self) -> None:
+        """Create the directories, for this user only."""
+        for path in (self.directory, self.socket("x").parent):
+            path.mkdir(parents=True, exist_ok=True)
+            path.chmod(0o700)
+
+    def pid(self) -> int | None:
+        """The guest's process, None when it is gone. A reused pid is told apart by the command line naming this guest's socket."""
+        return live_pid(self.pid_file, str(self.socket("qmp")))
+
+
+def live_pid(pid_file: Path, mark: str) -> int | None:
+    """The process of a pid file if it runs and its command line holds `mark`."""
+    try:
+        pid = int(pid_file.read_text(encoding="ascii"))
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        state = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()[0]
+    except (OSError, ValueError, IndexError):
+        return None
+    return pid if mark.encode() in command and state not in ("Z", "X") else None
+
+
+@dataclass(frozen=True)
+class Used:
+    """Of a process: seconds of CPU, seconds since its start, resident bytes."""
+
+    cpu_seconds: float
+    uptime: float
+    resident: int
+
+
+def used(pid: int) -> Used | None:
+    """From /proc; None when the process is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+        up = float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+    except OSError:
+        return None
+    tick, page = os.sysconf("SC_CLK_TCK"), os.sysconf("SC_PAGE_SIZE")
+    busy = (int(fields[11]) + int(fields[12])) / tick
+    return Used(busy, max(0.0, up - int(fields[19]) / tick), int(fields[21]) * page)
