@@ -193,6 +193,7 @@ class Api:
                 if request.writes and is_ambiguous(refused):
                     return self._recover(request, f"{refused.status} {refused.message}", began)
                 failure = refusal(refused, request, self._wire.user, self._scrub)
+                self._name_version(failure)
                 again = is_passing(refused)
             if not again or pause is None:
                 raise failure
@@ -234,6 +235,16 @@ class Api:
                 return found
             self._pause(pause)
             pause = min(pause * 1.5, 2.0)
+
+    def _name_version(self, failure: Failure) -> None:
+        """Say which version of Proxmox VE it is that does not know an option."""
+        if complaints.UNKNOWN_OPTION not in failure.msg:
+            return
+        try:
+            version = self._wire.send(Request("GET", "/version")).data["version"]
+        except (Refused, NoAnswer):
+            return
+        failure.msg = failure.msg.replace(complaints.UNKNOWN_OPTION, f"Proxmox VE {version} does not know that option.")
 
     def _blame_node(self, request: Request, refused: Refused) -> None:
         """Say so when the trouble is the node in the path, whose wrong name looks like a certificate that is wrong."""

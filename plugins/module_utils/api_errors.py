@@ -125,7 +125,7 @@ def _advice(kind: type[Failure], cause: str, user: str) -> str:
         hint = " A token with privilege separation starts with no rights of its own." if "!" in user else ""
         return f"Give {who} a role that has it with pveum acl modify.{hint}"
     if "property is not defined in schema" in cause:
-        return "This version of Proxmox VE does not know that option."
+        return complaints.UNKNOWN_OPTION
     if "hotplug problem" in cause:
         return "Other options of the request may have been applied; restart the guest to apply this one."
     return special

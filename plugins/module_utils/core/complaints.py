@@ -55,6 +55,8 @@ _REMEDIES = (
     (_LOCK_TIMEOUT, "Another task held the lock all the time; run the task again when it is over."),
 )  # fmt: skip
 
+UNKNOWN_OPTION = "This version of Proxmox VE does not know that option."
+
 
 def is_missing(failure: Failure) -> bool:
     """True when a read failed because the object that it asks for does not exist.
