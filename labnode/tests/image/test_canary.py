@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The canary program (compiled here) and the checker read and write the same layout, and the checker finds every fault."""
+"""The canary program (compiled here) and the checker agree on the layout, and the checker finds every fault."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
 from labnode import canary
 
 SOURCE = Path(__file__).resolve().parents[2] / "image" / "canary.c"
