@@ -11,6 +11,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator, Mapping
+from decimal import Decimal, localcontext
 from typing import Any
 
 from . import propstring
@@ -201,5 +202,6 @@ def _drive(group: Group, head: str, values: Mapping[str, Any]) -> str:
 
 def gib(size: str) -> str:
     """ "8G" → "8", "512M" → "0.5": the unit in which Proxmox VE takes the size of a new volume (Drive.pm)."""
-    whole, rest = divmod(propstring.parse_size(size), 1024**3)
-    return f"{whole}" if not rest else f"{propstring.parse_size(size) / 1024**3:.9f}".rstrip("0")
+    with localcontext(prec=60):
+        exact = Decimal(propstring.parse_size(size)) / 1024**3
+    return f"{exact.normalize():f}"
