@@ -12,7 +12,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,14 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> A
 
 
 class Lab:
-    """One embedded node. ``url`` and ``fingerprint`` are what it printed; ``port`` stays the same after a restart."""
+    """One embedded node. ``wrapper`` is a command that is to start it.
 
-    def __init__(self, folder: Path, node: str = "pve1") -> None:
+    ``url`` and ``fingerprint`` are what it printed; ``port`` stays the same after a restart.
+    """
+
+    def __init__(self, folder: Path, node: str = "pve1", wrapper: Sequence[str] = ()) -> None:
         self.folder = folder
+        self.wrapper = wrapper
         self.state = folder / "state"
         self.log = folder / "labnode.log"
         self.node = node
@@ -72,7 +76,7 @@ class Lab:
         arguments = ["serve", "--listen", f"127.0.0.1:{self.port}", "--state", str(self.state), "--node", self.node]
         arguments += ["--password-file", str(password), "--kvm", "off", "--auth-delay", "0"]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen([BIN / "labnode", *arguments], stdout=log, stderr=log)
+            self._process = subprocess.Popen([*self.wrapper, BIN / "labnode", *arguments], stdout=log, stderr=log)
         until(lambda: endpoint.exists() or self._process.poll() is not None, "labnode is ready", READY_S)
         assert self._process.poll() is None, self.log.read_text(encoding="utf-8")
         said = json.loads(endpoint.read_text(encoding="utf-8"))
@@ -109,10 +113,13 @@ class Lab:
             "127.0.0.1", port=self.port, user="root@pam", password=PASSWORD, verify_ssl=str(self.certificate)
         )
 
-    def environment(self, port: int | None = None, **more: str) -> dict[str, str]:
-        """The variables with which modules and playbooks find this node (or a proxy on ``port`` before it)."""
+    def environment(self, port: int | None = None, **more: str | None) -> dict[str, str]:
+        """The variables with which modules and playbooks find this node (or a proxy on ``port`` before it).
+
+        ``more`` adds to them, or with None takes one away.
+        """
         inherited = {k: v for k, v in os.environ.items() if not k.startswith(("PROXMOX_", "ANSIBLE_", "PYTEST_"))}
-        return {
+        variables = {
             **inherited,
             "PATH": f"{BIN}:{os.environ.get('PATH', os.defpath)}",
             "PYTHONPATH": str(ROOT / ".build"),
@@ -126,6 +133,7 @@ class Lab:
             "PROXMOX_FINGERPRINT": self.fingerprint,
             **more,
         }
+        return {name: value for name, value in variables.items() if value is not None}
 
     def module(self, name: str, params: Mapping[str, Any], *, check: bool = False, port: int | None = None) -> Any:
         """Run a module as Ansible would; its result, ``failed`` and ``msg`` included.
@@ -135,13 +143,13 @@ class Lab:
         return finished(self.begin_module(name, params, check=check, port=port))
 
     def begin_module(
-        self, name: str, params: Mapping[str, Any], *, check: bool = False, port: int | None = None
+        self, name: str, params: Mapping[str, Any], *, check: bool = False, port: int | None = None, **more: str | None
     ) -> subprocess.Popen[str]:
-        """Start a module; ``finished`` waits for it."""
+        """Start a module; ``finished`` waits for it. ``more`` goes to ``environment``."""
         foreign = "." in name
         path = ".plugins.modules.".join((name if foreign else f"pvelab.proxmox.{name}").rsplit(".", maxsplit=1))
         # What .build shadows is then found where pip put it.
-        found = {"PYTHONPATH": "", "PROXMOX_CA_PATH": str(self.certificate)} if foreign else {}
+        found: dict[str, str | None] = {"PYTHONPATH": None, "PROXMOX_CA_PATH": str(self.certificate)} if foreign else {}
         controls = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_remote_tmp": str(self.folder)}
         process = subprocess.Popen(
             [sys.executable, "-m", f"ansible_collections.{path}"],
@@ -149,7 +157,7 @@ class Lab:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env=self.environment(port, **found),
+            env=self.environment(port, **{**found, **more}),
             cwd=self.folder,
             start_new_session=True,
         )
@@ -187,6 +195,21 @@ def finished(process: subprocess.Popen[str], timeout_s: float = 300.0) -> Any:
     out, err = process.communicate(timeout=timeout_s)
     assert out.strip().startswith("{"), f"no result: {out}\n{err}"
     return json.loads(out)
+
+
+def orphans(api: Any, node: str = "pve1") -> set[str]:
+    """The volumes of guests' disks that no guest mentions, on all storages: "local:100/vm-100-disk-0.qcow2"."""
+    guests = api.nodes(node).qemu.get()
+    configs = [str(api.nodes(node).qemu(g["vmid"]).config.get()) for g in guests]
+    snapshots = [
+        str(api.nodes(node).qemu(g["vmid"]).snapshot(s["name"]).config.get())
+        for g in guests
+        for s in api.nodes(node).qemu(g["vmid"]).snapshot.get()
+        if s["name"] != "current"
+    ]
+    stores = [s["storage"] for s in api.nodes(node).storage.get(content="images")]
+    volumes = {v["volid"] for store in stores for v in api.nodes(node).storage(store).content.get(content="images")}
+    return {v for v in volumes if not any(v in text for text in [*configs, *snapshots])}
 
 
 def stats(report: Mapping[str, Any]) -> dict[str, int]:
