@@ -77,5 +77,5 @@ def check_storage(storage: str, content: str, status: Mapping[str, Any], needs: 
 
 def human(size: int) -> str:
     """Bytes as people read them: 850 B, 36.4 MiB, 2 GiB."""
-    unit = next((u for u in ("T", "G", "M", "K") if size >= UNITS[u]), "")
+    unit = next((u for u in ("P", "T", "G", "M", "K") if size >= UNITS[u]), "")
     return f"{round(size / UNITS[unit], 1):g} {unit + 'i' if unit else ''}B"
