@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""/storage and /nodes/{node}/storage: definitions and their state (pve-storage, API2/Storage/Config.pm and Status.pm)."""
+"""/storage and /nodes/{node}/storage: definitions and their state (pve-storage, Storage/Config.pm and Status.pm)."""
 
 from __future__ import annotations
 
