@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api import Api
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_options import Settings
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_wire import NoAnswer, Refused, Reply, Request
 
-Answer = Reply | Refused | NoAnswer
+Answer: TypeAlias = "Reply | Refused | NoAnswer"
 
 
 class Clock:

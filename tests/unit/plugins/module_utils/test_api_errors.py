@@ -57,7 +57,7 @@ MEANING: list[tuple[int, str, dict[str, str], type[Failure], str]] = [
 @pytest.mark.parametrize(("status", "message", "errors", "kind", "part"), MEANING, ids=[m[1][:40] for m in MEANING])
 def test_meaning(status: int, message: str, errors: dict[str, str], kind: type[Failure], part: str) -> None:
     failure = refusal(Refused(status, message, errors), GET, "lab@pve!ci")
-    assert type(failure) is kind
+    assert failure.__class__ is kind
     assert part in failure.msg
     assert "\n" not in failure.msg and not failure.msg.endswith("..") and failure.msg.endswith(".")
     assert (failure.status, failure.request) == (status, "GET /x")
