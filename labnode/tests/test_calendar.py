@@ -35,7 +35,9 @@ def test_next_run(event: str, want: str) -> None:
     assert datetime.datetime.fromtimestamp(moment).strftime("%Y-%m-%d %H:%M") == want
 
 
-@pytest.mark.parametrize("event", ["", "blursday 1:00", "25:00", "1:2:3", "1..0:0", "*-13-1 0:0", "mon 1:00 x", "1/0:0"])
+@pytest.mark.parametrize(
+    "event", ["", "blursday 1:00", "25:00", "1:2:3", "1..0:0", "*-13-1 0:0", "mon 1:00 x", "1/0:0"]
+)
 def test_no_events(event: str) -> None:
     with pytest.raises(CalendarError):
         next_run(event, START.timestamp())

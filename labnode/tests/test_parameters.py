@@ -21,7 +21,7 @@ CREATE = ("POST", "/nodes/{node}/qemu")
 def check(where: tuple[str, str], **values: Any) -> dict[str, Any]:
     method = table().method(*where)
     assert method is not None and method.params is not None
-    return check_params(method.params, {"node": "pve1", **values})
+    return check_params(method.params, {"node": "pve1", **values} if "{node}" in where[1] else values)
 
 
 def refusal(where: tuple[str, str], **values: Any) -> dict[str, str]:
@@ -50,9 +50,17 @@ def test_values_come_back_typed() -> None:
         ({"net0": "virtio,virtio=02:00:00:00:00:01"}, "net0", None),
         ({"agent": "1,2"}, "agent", "invalid format - duplicate key in comma-separated list property: enabled\n"),
         ({"numa0": "1-2"}, "numa0", "invalid format - value without key, but schema does not define a default key\n"),
-        ({"memory": "1"}, "memory", "invalid format - format error\nmemory.current: value must have a minimum value of 16\n"),
+        (
+            {"memory": "1"},
+            "memory",
+            "invalid format - format error\nmemory.current: value must have a minimum value of 16\n",
+        ),
         ({"ostype": "beos"}, "ostype", None),
-        ({"ipconfig0": "gw=10.0.0.1"}, "ipconfig0", "invalid format - format error\nipconfig0.ip: missing property required by 'ipconfig0.gw'\n"),
+        (
+            {"ipconfig0": "gw=10.0.0.1"},
+            "ipconfig0",
+            "invalid format - format error\nipconfig0.ip: missing property required by 'ipconfig0.gw'\n",
+        ),
         (
             {"foo": "bar"},
             "foo",
@@ -85,7 +93,7 @@ def test_good_nics(value: str) -> None:
 
 def test_one_parameter_given_twice() -> None:
     assert refusal(CREATE, vmid="101", name=["a", "b"]) == {"name": "type check ('string') failed - got ARRAY"}
-    assert check(("PUT", "/access/acl"), path="/", roles=["A1", "B2"], users="x@pve", node=None)["roles"] == "A1,B2"
+    assert check(("PUT", "/access/acl"), path="/", roles=["A1", "B2"], users="x@pve")["roles"] == "A1,B2"
 
 
 def test_every_format_of_the_table_is_known() -> None:

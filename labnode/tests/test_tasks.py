@@ -62,14 +62,17 @@ async def test_warnings_are_counted(tmp_path: Path) -> None:
 
 
 async def test_a_task_can_be_stopped(tmp_path: Path) -> None:
+    began = asyncio.Event()
+
     async def forever(task: Task) -> None:
+        began.set()
         await asyncio.Event().wait()
 
     service = TaskService("pve1", Store(tmp_path))
     upid = service.start("vzdump", "100", "root@pam", forever)
     entry = service.get(upid)
     assert entry is not None and entry.status is None and service.active() == [entry]
-    await asyncio.sleep(0)
+    await began.wait()
     service.cancel(upid)
     assert await service.wait(upid) == "received interrupt"
     assert service.active() == []

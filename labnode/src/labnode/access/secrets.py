@@ -60,12 +60,12 @@ def make_csrf(key: bytes, user: str) -> str:
     return f"{stamp}:{_sign(key, f'csrf:{stamp}:{user}')}"
 
 
-def csrf_matches(key: bytes, user: str, token: str) -> bool:
-    """Whether a CSRF token belongs to the user and is no older than a ticket may be."""
+def csrf_matches(key: bytes, user: str, token: str, life: int = TICKET_LIFE) -> bool:
+    """Whether a CSRF token belongs to the user and is at most ``life`` seconds old."""
     stamp, _, signature = token.partition(":")
     if not hmac.compare_digest(_sign(key, f"csrf:{stamp}:{user}").encode(), signature.encode()):
         return False
-    return -_CLOCK_SKEW <= time.time() - int(stamp, 16) <= TICKET_LIFE
+    return -_CLOCK_SKEW <= time.time() - int(stamp, 16) <= life
 
 
 def new_token_value() -> str:
