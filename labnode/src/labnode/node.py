@@ -90,7 +90,7 @@ async def build(settings: Settings) -> Node:
     node.storage = _class("storage.service", "StorageService")(node.store, node.name)
     node.network.load()
     node.switch = _class("machine.switch", "Switch")(run_dir, lambda: set(node.network.bridges()))
-    node.machines = _class("machine.service", "MachineService")(run_dir, node.name, node.storage, node.switch, node.kvm)
+    node.machines = _class("machine.service", "MachineService")(run_dir, node.name, node.storage, node.switch, node.qemu)
     node.guests = _class("guests.service", "GuestService")(node)
     for service in (node.storage, node.guests):
         try:

@@ -14,6 +14,7 @@ from labnode.errors import ApiError
 from labnode.guests import values
 from labnode.guests.drive import Drive, parse_drive
 from labnode.guests.drive import drives as config_drives
+from labnode.guests.propstring import Format, parse
 from labnode.machine import devices, drives, pci
 from labnode.machine.cpu import cpu_argument
 from labnode.machine.drives import Medium
@@ -60,7 +61,8 @@ class Plan:
 
 
 def machine_type(text: str, qemu: Qemu) -> str:
-    """`pc-i440fx-7.2` for nothing, `pc` or `q35`; a version is kept, what Proxmox VE puts behind it (`+pve1`) is not."""
+    """`pc-i440fx-7.2` for nothing, `pc` or `q35`; a version is kept, what Proxmox VE puts behind it (`+pve1`) is
+    not."""
     asked = text.partition(",")[0].removeprefix("type=").partition("+")[0]
     latest = f"{qemu.version[0]}.{qemu.version[1]}"
     if asked in ("", "pc", "i440fx"):
@@ -80,15 +82,31 @@ def build(plan: Plan) -> list[str]:
     config, places = plan.config, plan.places
     name = config.get("name") or f"vm{plan.vmid}"
     argv = [*_affinity(config), plan.qemu.binary, "-name", f"{name},debug-threads=on"]
-    argv += ["-chardev", f"socket,id=qmp,path={places.socket('qmp')},server=on,wait=off", "-mon", "chardev=qmp,mode=control"]
-    argv += ["-pidfile", str(places.pid_file), "-daemonize", "-D", str(places.log), "-S", "-nodefaults", "-no-user-config"]
+    argv += [
+        "-chardev",
+        f"socket,id=qmp,path={places.socket('qmp')},server=on,wait=off",
+        "-mon",
+        "chardev=qmp,mode=control",
+    ]
+    argv += [
+        "-pidfile",
+        str(places.pid_file),
+        "-daemonize",
+        "-D",
+        str(places.log),
+        "-S",
+        "-nodefaults",
+        "-no-user-config",
+    ]
     argv += _machine(plan) + _processors(plan) + _memory(plan)
     argv += devices.smbios(config) + devices.clock(config)
     argv += ["-boot", "strict=on,reboot-timeout=1000"]
     argv += ["-no-reboot"] if config.get("reboot") == "0" else []
     argv += ["-k", config["keyboard"]] if config.get("keyboard") else []
     argv += pci.bridges(plan.q35) + _firmware(plan)
-    argv += devices.display(config, places, plan.warn) + devices.usb(config, plan.warn) + devices.serials(config, places)
+    argv += (
+        devices.display(config, places, plan.warn) + devices.usb(config, plan.warn) + devices.serials(config, places)
+    )
     argv += devices.passthrough(config) + devices.audio(config) + devices.small(config, places) + _tpm(config, places)
     argv += _drives(plan) + _nics(plan)
     argv += shlex.split(config.get("args", ""))
@@ -135,19 +153,23 @@ def _memory(plan: Plan) -> list[str]:
         return argv
     total = 0
     for number, text in enumerate(nodes.values()):
-        found = values.parse(text, values.Format(None))
+        found = parse(text, Format())
         total += int(found.get("memory", "0"))
         argv += _numa_node(number, found.get("cpus", "").replace(";", ","), int(found.get("memory", "0")))
     if total != size:
-        raise ApiError(f"total memory ({total}) of the NUMA nodes and memory ({size}) differ - make numaN add up to memory")
+        raise ApiError(
+            f"total memory ({total}) of the NUMA nodes and memory ({size}) differ - make numaN add up to memory"
+        )
     return argv
 
 
 def _numa_node(number: int, cpus: str, size: int) -> list[str]:
     places = "".join(f",cpus={part}" for part in cpus.split(",") if part)
     return [
-        "-object", f"memory-backend-ram,id=ram-node{number},size={size}M",
-        "-numa", f"node,nodeid={number}{places},memdev=ram-node{number}",
+        "-object",
+        f"memory-backend-ram,id=ram-node{number},size={size}M",
+        "-numa",
+        f"node,nodeid={number}{places},memdev=ram-node{number}",
     ]
 
 
@@ -160,7 +182,12 @@ def _firmware(plan: Plan) -> list[str]:
     secure = bool(efi and efi.options.get("pre-enrolled-keys") == "1" and plan.q35)
     code, template, size = devices.firmware_code(kind, secure)
     nodes: list[dict[str, Any]] = [
-        {"driver": "raw", "node-name": "pflash0", "read-only": True, "file": {"driver": "file", "filename": str(code), "read-only": True}}
+        {
+            "driver": "raw",
+            "node-name": "pflash0",
+            "read-only": True,
+            "file": {"driver": "file", "filename": str(code), "read-only": True},
+        }
     ]
     if efi is None:
         plan.warn("no efidisk configured! Using temporary efivars disk.")
@@ -181,8 +208,12 @@ def _tpm(config: Config, places: Places) -> list[str]:
     version = parse_drive("tpmstate0", config["tpmstate0"]).options.get("version", "v1.2")
     interface = "tpm-tis" if version == "v1.2" else "tpm-crb"
     return [
-        "-chardev", f"socket,id=tpmchar,path={places.socket('swtpm')}", "-tpmdev", "emulator,id=tpmdev,chardev=tpmchar",
-        "-device", f"{interface},tpmdev=tpmdev",
+        "-chardev",
+        f"socket,id=tpmchar,path={places.socket('swtpm')}",
+        "-tpmdev",
+        "emulator,id=tpmdev,chardev=tpmchar",
+        "-device",
+        f"{interface},tpmdev=tpmdev",
     ]
 
 
@@ -224,7 +255,7 @@ def _drives(plan: Plan) -> list[str]:
     for drive in guest_drives(config):
         key = drive.key
         if drive.options.get("snapshot") == "1":
-            plan.warn(f"{key}: option 'snapshot' (throw changes away at stop) is left out - this node keeps what the guest writes")
+            plan.warn(f"{key}: option 'snapshot' (throw changes away at stop) is left out - the guest's writes stay")
         if drives.uses_thread(config, key, drive):
             argv += ["-object", f"iothread,id=iothread-{key}"]
         found = drives.controller_device(config, key, drive)
@@ -253,5 +284,3 @@ def _nics(plan: Plan) -> list[str]:
         argv += plan.netdevs.get(nic.key, [])
         argv += ["-device", device_args(nic, netdev, bootindex=index.get(nic.key), rom=rom and nic.key in index)]
     return argv
-
-

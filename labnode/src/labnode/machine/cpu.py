@@ -15,13 +15,19 @@ _V2 = ("popcnt", "pni", "sse4.1", "sse4.2", "ssse3")
 _V3 = (*_V2, "aes", "abm", "avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "movbe", "xsave")
 _V4 = (*_V3, "avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl")
 # Proxmox VE's own models: qemu64 and what the x86-64 levels add to it
-LEVELS: dict[str, tuple[str, ...]] = {"x86-64-v2": _V2, "x86-64-v2-AES": (*_V2, "aes"), "x86-64-v3": _V3, "x86-64-v4": _V4}
+LEVELS: dict[str, tuple[str, ...]] = {
+    "x86-64-v2": _V2,
+    "x86-64-v2-AES": (*_V2, "aes"),
+    "x86-64-v3": _V3,
+    "x86-64-v4": _V4,
+}
 # what QEMU's TCG has no instructions for
 NOT_IN_TCG = frozenset({"avx512bw", "avx512cd", "avx512dq", "avx512f", "avx512vl"})
 
 
 def cpu_argument(config: Mapping[str, str], *, kvm: bool, models: frozenset[str], warn: Log) -> str:
-    """The value of -cpu. `models` are those the installed QEMU knows; with TCG a model that needs the real processor becomes `max`."""
+    """The value of -cpu. `models` are those the installed QEMU knows; with TCG a model that needs the real processor
+    becomes `max`."""
     given = parse(config.get("cpu", ""), FORMAT)
     model = given.get("cputype") or ("kvm64" if kvm else "qemu64")
     flags = [flag for flag in given.get("flags", "").split(";") if flag]

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Everything that is neither drive nor NIC: display, serial ports, USB, audio, agent, balloon, watchdog, random numbers, firmware."""
+"""Everything that is neither drive nor NIC: display, serial ports, USB, audio, agent, balloon, watchdog, random
+numbers, firmware."""
 
 from __future__ import annotations
 
@@ -19,7 +20,14 @@ Config = Mapping[str, str]
 SERIALS, PARALLELS, USBS, PCIS = 4, 3, 14, 16
 SYS_USB, SYS_PCI = Path("/sys/bus/usb/devices"), Path("/sys/bus/pci/devices")
 OVMF = Path("/usr/share/OVMF")
-VGA = {"std": "VGA", "cirrus": "cirrus-vga", "vmware": "vmware-svga", "virtio": "virtio-vga", "virtio-gl": "virtio-vga", "qxl": "qxl-vga"}
+VGA = {
+    "std": "VGA",
+    "cirrus": "cirrus-vga",
+    "vmware": "vmware-svga",
+    "virtio": "virtio-vga",
+    "virtio-gl": "virtio-vga",
+    "qxl": "qxl-vga",
+}
 
 
 def option(config: Config, key: str, default_key: str) -> dict[str, str]:
@@ -88,7 +96,8 @@ def usb(config: Config, warn: Log) -> list[str]:
 
 
 def usb_device(key: str, text: str, warn: Log) -> str | None:
-    """`-device` value of one usbN; ApiError when this node has no such device; None for SPICE channels, which it has not."""
+    """`-device` value of one usbN; ApiError when this node has no such device; None for SPICE channels, which it has
+    not."""
     found = parse(text, Format("host"))
     host = found.get("host", "")
     if host == "spice" or text == "spice":
@@ -98,7 +107,9 @@ def usb_device(key: str, text: str, warn: Log) -> str | None:
         raise ApiError(f"{key}: USB mapping '{found['mapping']}' is not defined on this node")
     if match := re.fullmatch(r"(?:0x)?([0-9a-fA-F]{4}):(?:0x)?([0-9a-fA-F]{4})", host):
         vendor, product = match[1].lower(), match[2].lower()
-        if not any(_reads(path / "idVendor") == vendor and _reads(path / "idProduct") == product for path in SYS_USB.glob("*")):
+        if not any(
+            _reads(path / "idVendor") == vendor and _reads(path / "idProduct") == product for path in SYS_USB.glob("*")
+        ):
             raise ApiError(f"{key}: no USB device '{vendor}:{product}' on this node")
         return f"usb-host,bus=xhci.0,port={int(key[3:]) + 1},vendorid=0x{vendor},productid=0x{product},id={key}"
     if match := re.fullmatch(r"(\d+)-(\d+(?:\.\d+)*)", host):
@@ -187,7 +198,12 @@ def _rng(found: Mapping[str, str]) -> list[str]:
         raise ApiError(f"rng0: source of entropy '{source}' does not exist on this node")
     limit, period = found.get("max_bytes", "1024"), found.get("period", "1000")
     rate = f",max-bytes={limit},period={period}" if limit != "0" else ""
-    return ["-object", f"rng-random,filename={source},id=rng0", "-device", f"virtio-rng-pci,rng=rng0,id=rng0dev,{place('rng0')}{rate}"]
+    return [
+        "-object",
+        f"rng-random,filename={source},id=rng0",
+        "-device",
+        f"virtio-rng-pci,rng=rng0,id=rng0dev,{place('rng0')}{rate}",
+    ]
 
 
 def smbios(config: Config) -> list[str]:

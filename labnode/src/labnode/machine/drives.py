@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Drives: block nodes (`-blockdev`) and the devices in front of them.
 
-Node `drive-scsi0` is the image (raw, qcow2, vmdk), `file-scsi0` the file or device below it; the device's id is `scsi0`.
+Node `drive-scsi0` is the image (raw, qcow2, vmdk), `file-scsi0` the file or device below it; the device's id is
+`scsi0`.
 """
 
 from __future__ import annotations
@@ -22,17 +23,32 @@ from labnode.machine.pci import place
 Log = Callable[[str], None]
 # cache mode: (cache.direct, cache.no-flush, write cache of the device)
 CACHE = {
-    "none": (True, False, True), "directsync": (True, False, False), "writeback": (False, False, True),
-    "writethrough": (False, False, False), "unsafe": (False, True, True),
+    "none": (True, False, True),
+    "directsync": (True, False, False),
+    "writeback": (False, False, True),
+    "writethrough": (False, False, False),
+    "unsafe": (False, True, True),
 }
 MIB = 1 << 20
 THROTTLES = {
-    "bps": ("mbps", MIB), "bps_rd": ("mbps_rd", MIB), "bps_wr": ("mbps_wr", MIB), "iops": ("iops", 1), "iops_rd": ("iops_rd", 1),
-    "iops_wr": ("iops_wr", 1), "bps_max": ("mbps_max", MIB), "bps_rd_max": ("mbps_rd_max", MIB), "bps_wr_max": ("mbps_wr_max", MIB),
-    "iops_max": ("iops_max", 1), "iops_rd_max": ("iops_rd_max", 1), "iops_wr_max": ("iops_wr_max", 1),
-    "bps_max_length": ("bps_max_length", 1), "bps_rd_max_length": ("bps_rd_max_length", 1),
-    "bps_wr_max_length": ("bps_wr_max_length", 1), "iops_max_length": ("iops_max_length", 1),
-    "iops_rd_max_length": ("iops_rd_max_length", 1), "iops_wr_max_length": ("iops_wr_max_length", 1),
+    "bps": ("mbps", MIB),
+    "bps_rd": ("mbps_rd", MIB),
+    "bps_wr": ("mbps_wr", MIB),
+    "iops": ("iops", 1),
+    "iops_rd": ("iops_rd", 1),
+    "iops_wr": ("iops_wr", 1),
+    "bps_max": ("mbps_max", MIB),
+    "bps_rd_max": ("mbps_rd_max", MIB),
+    "bps_wr_max": ("mbps_wr_max", MIB),
+    "iops_max": ("iops_max", 1),
+    "iops_rd_max": ("iops_rd_max", 1),
+    "iops_wr_max": ("iops_wr_max", 1),
+    "bps_max_length": ("bps_max_length", 1),
+    "bps_rd_max_length": ("bps_rd_max_length", 1),
+    "bps_wr_max_length": ("bps_wr_max_length", 1),
+    "iops_max_length": ("iops_max_length", 1),
+    "iops_rd_max_length": ("iops_rd_max_length", 1),
+    "iops_wr_max_length": ("iops_wr_max_length", 1),
 }
 BASE_THROTTLES = ("bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr")
 
@@ -64,12 +80,22 @@ def block_node(key: str, medium: Medium, options: Mapping[str, str], *, cdrom: b
     zeroes = "off" if cdrom or options.get("detect_zeroes") == "0" else "unmap" if discard == "unmap" else "on"
     device = medium.path.is_block_device()
     file: dict[str, Any] = {
-        "driver": "host_device" if device else "file", "node-name": f"file-{key}", "filename": str(medium.path), "aio": aio,
-        "cache": cache, "discard": discard, "read-only": read_only,
+        "driver": "host_device" if device else "file",
+        "node-name": f"file-{key}",
+        "filename": str(medium.path),
+        "aio": aio,
+        "cache": cache,
+        "discard": discard,
+        "read-only": read_only,
     }
     return {
-        "driver": medium.fmt, "node-name": node_name(key), "file": file, "cache": cache, "discard": discard,
-        "detect-zeroes": zeroes, "read-only": read_only,
+        "driver": medium.fmt,
+        "node-name": node_name(key),
+        "file": file,
+        "cache": cache,
+        "discard": discard,
+        "detect-zeroes": zeroes,
+        "read-only": read_only,
     }
 
 
@@ -115,7 +141,9 @@ def uses_thread(config: Mapping[str, str], key: str, drive: Drive) -> bool:
     return drive.options.get("iothread") == "1" and (single or key.startswith("virtio"))
 
 
-def device(config: Mapping[str, str], key: str, drive: Drive, *, q35: bool, bootindex: int | None, empty: bool) -> dict[str, Any]:
+def device(
+    config: Mapping[str, str], key: str, drive: Drive, *, q35: bool, bootindex: int | None, empty: bool
+) -> dict[str, Any]:
     """The device of a drive as QMP's device_add and `-device` (as JSON) take it."""
     match = re.fullmatch(r"([a-z]+)(\d+)", key)
     assert match
@@ -208,7 +236,11 @@ def boot_order(config: Mapping[str, str], keys: list[str], cdroms: set[str]) -> 
     disks = [key for key in keys if key not in cdroms and not key.startswith("net")]
     first = [config["bootdisk"]] if config.get("bootdisk") in disks else []
     for letter in letters:
-        order += {"c": first or disks[:1], "d": [k for k in keys if k in cdroms], "n": [k for k in keys if k.startswith("net")]}.get(letter, [])
+        order += {
+            "c": first or disks[:1],
+            "d": [k for k in keys if k in cdroms],
+            "n": [k for k in keys if k.startswith("net")],
+        }.get(letter, [])
     return {key: 100 + index for index, key in enumerate(order)}
 
 

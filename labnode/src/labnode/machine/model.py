@@ -11,9 +11,12 @@ from typing import Any
 class RunInfo:
     """What a running guest is doing now.
 
-    qmpstatus is QEMU's own word (running, paused, io-error, prelaunch, ...); uptime in whole seconds; cpu is the share of all
-    its virtual CPUs in use (0..1) since the last look; mem is the bytes the guest uses (by balloon statistics, else resident
-    memory of the process); the counters are bytes since start. `nics` and `blockstat` are by device (`tap100i0`, `scsi0`).
+    qmpstatus is QEMU's own word (running, paused, io-error, prelaunch, ...); uptime in whole seconds; cpu is the
+    share of all
+    its virtual CPUs in use (0..1) since the last look; mem is the bytes the guest uses (by balloon statistics, else
+    resident
+    memory of the process); the counters are bytes since start. `nics` and `blockstat` are by device (`tap100i0`,
+    `scsi0`).
     """
 
     pid: int

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Network devices: netN strings and the QEMU arguments for them. Pure.
 
-On loopback the NIC and its way to the switch meet in a QEMU hub, so that the way can be exchanged (another bridge, a restarted
+On loopback the NIC and its way to the switch meet in a QEMU hub, so that the way can be exchanged (another bridge, a
+restarted
 switch) while the NIC stays.
 """
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Fixed PCI places, so that a guest resumed from saved memory finds its devices where they were. Pure.
 
-The layout is labnode's own and follows the idea of Proxmox VE's: common devices on pci.0, the many behind three bridges.
+The layout is labnode's own and follows the idea of Proxmox VE's: common devices on pci.0, the many behind three
+bridges.
 On q35 pci.0 is a conventional bridge behind the PCIe root, so that the same addresses serve both machines.
 """
 
@@ -10,8 +11,20 @@ from __future__ import annotations
 import re
 
 _FIXED = {
-    "vga": (0, 2), "balloon0": (0, 3), "watchdog0": (0, 4), "scsihw0": (0, 5), "scsihw1": (0, 6), "ahci0": (0, 7), "qga0": (0, 8),
-    "xhci": (1, 27), "rng0": (1, 29), "audio0": (2, 12), "hostpci0": (0, 24), "hostpci1": (0, 25), "hostpci2": (0, 26), "hostpci3": (0, 27),
+    "vga": (0, 2),
+    "balloon0": (0, 3),
+    "watchdog0": (0, 4),
+    "scsihw0": (0, 5),
+    "scsihw1": (0, 6),
+    "ahci0": (0, 7),
+    "qga0": (0, 8),
+    "xhci": (1, 27),
+    "rng0": (1, 29),
+    "audio0": (2, 12),
+    "hostpci0": (0, 24),
+    "hostpci1": (0, 25),
+    "hostpci2": (0, 26),
+    "hostpci3": (0, 27),
 }
 BRIDGES = {1: 30, 2: 31, 3: 29}
 

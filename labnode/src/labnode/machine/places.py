@@ -13,7 +13,8 @@ LONGEST_SOCKET = 90  # a Unix socket's path ends at 107 bytes; the names below i
 
 
 def socket_root(run_dir: Path) -> Path:
-    """A directory for sockets: `run_dir` itself, or a short one of this user's in the temporary directory when that path is too long."""
+    """A directory for sockets: `run_dir` itself, or a short one of this user's in the temporary directory when that
+    path is too long."""
     if len(str(run_dir)) <= LONGEST_SOCKET - 20:
         return run_dir
     short = hashlib.sha1(str(run_dir).encode(), usedforsecurity=False).hexdigest()[:10]
@@ -62,7 +63,8 @@ class Places:
             path.chmod(0o700)
 
     def pid(self) -> int | None:
-        """The guest's process, None when it is gone. A reused pid is told apart by the command line naming this guest's socket."""
+        """The guest's process, None when it is gone. A reused pid is told apart by the command line naming this
+        guest's socket."""
         return live_pid(self.pid_file, str(self.socket("qmp")))
 
 

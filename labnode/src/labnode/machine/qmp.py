@@ -34,7 +34,7 @@ class Monitor:
 
     async def __call__(self, command: str, /, **args: Any) -> Any:
         """One command; ApiError "VM 100 qmp command 'x' failed - ..."."""
-        arguments = {key.replace("_", "-") if key not in RAW else key: value for key, value in args.items()}
+        arguments = {key if key in RAW else key.replace("_", "-"): value for key, value in args.items()}
         try:
             return await asyncio.wait_for(self.client.execute(command, arguments or None), self.timeout)
         except ExecuteError as err:
@@ -46,14 +46,33 @@ class Monitor:
 
 
 # arguments whose name has an underscore in QMP itself
-RAW = frozenset({"bps_rd", "bps_wr", "iops_rd", "iops_wr", "bps_max", "bps_rd_max", "bps_wr_max", "iops_max", "iops_rd_max",
-                 "iops_wr_max", "bps_max_length", "bps_rd_max_length", "bps_wr_max_length", "iops_max_length",
-                 "iops_rd_max_length", "iops_wr_max_length", "iops_size"})
+RAW = frozenset(
+    {
+        "bps_rd",
+        "bps_wr",
+        "iops_rd",
+        "iops_wr",
+        "bps_max",
+        "bps_rd_max",
+        "bps_wr_max",
+        "iops_max",
+        "iops_rd_max",
+        "iops_wr_max",
+        "bps_max_length",
+        "bps_rd_max_length",
+        "bps_wr_max_length",
+        "iops_max_length",
+        "iops_rd_max_length",
+        "iops_wr_max_length",
+        "iops_size",
+    }
+)
 
 
 @contextlib.asynccontextmanager
 async def connect(vmid: int, path: Path, timeout: float = 5.0, command_timeout: float = 30.0) -> AsyncIterator[Monitor]:
-    """A QMP connection for the time of the `async with`; ApiError when QEMU does not answer within `timeout` seconds."""
+    """A QMP connection for the time of the `async with`; ApiError when QEMU does not answer within `timeout`
+    seconds."""
     client = QMPClient(f"vm{vmid}")
     try:
         await asyncio.wait_for(client.connect(str(path)), timeout)

@@ -4,16 +4,31 @@
 `config` is always the flat mapping of a guest's configuration file: keys of qm.conf, values as text there
 (`{"scsi0": "local:100/vm-100-disk-0.qcow2,size=2G", "memory": "256", ...}`), without snapshot sections.
 Processes are detached from labnode: they live on when it dies and are found again by their pid file.
-All errors are `ApiError` with one sentence naming guest, cause and remedy, or Proxmox VE's own text where one is recorded.
+All errors are `ApiError` with one sentence naming guest, cause and remedy, or Proxmox VE's own text where one is
+recorded.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import json
+import os
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from labnode.machine.model import RunInfo
+from labnode.errors import ApiError
+from labnode.guests import values
+from labnode.guests.propstring import Format, parse
+from labnode.machine import cloudinit, command, disk_ops, hotplug, tpm
+from labnode.machine.guest import Guest
+from labnode.machine.looking import look
+from labnode.machine.model import Qemu, RunInfo
+from labnode.machine.nics import Nic, hub_id
+from labnode.machine.qmp import agent as ask_agent
+from labnode.machine.switch import Switch, Way
 from labnode.storage import StorageService
 
 Config = Mapping[str, str]
@@ -27,17 +42,23 @@ def silent(_line: str) -> None:
 class MachineService:
     """Starts, watches, changes and stops the QEMU process of every guest of this node."""
 
-    def __init__(self, run_dir: Path, node: str, storage: StorageService, switch: Any, kvm: bool) -> None:
-        """`run_dir` is STATE/run (one directory a guest below it); `switch` is the loopback network (labnode.machine.switch)."""
+    def __init__(self, run_dir: Path, node: str, storage: StorageService, switch: Switch, qemu: Qemu) -> None:
+        """`run_dir` is STATE/run (one directory a guest below it); `switch` is the loopback network; `qemu` what is
+        installed."""
         self.run_dir = run_dir
         self.node = node
         self.storage = storage
         self.switch = switch
-        self.kvm = kvm
+        self.qemu = qemu
+        self._guests: dict[int, Guest] = {}
+
+    def guest(self, vmid: int) -> Guest:
+        """The guest's process, running or not."""
+        return self._guests.setdefault(vmid, Guest(self.run_dir, vmid))
 
     # life ---------------------------------------------------------------------------------------------------------
 
-    async def start(
+    async def start(  # noqa: PLR0913 - what a start may differ in
         self,
         vmid: int,
         config: Config,
@@ -52,132 +73,293 @@ class MachineService:
     ) -> int:
         """Start the guest and return its pid once QEMU answers on QMP.
 
-        `state_file` resumes from saved memory (a vmstate volume), with `running_machine` / `running_cpu` as they were then.
-        `log` gets progress, `warn` what had to be left out (a warning of the task). ApiError when a volume, bridge, firmware or
-        device is missing, with nothing left running; "VM 100 already running" when it is."""
-        raise NotImplementedError
+        `state_file` resumes from saved memory (a vmstate volume), with `running_machine` / `running_cpu` as they were
+        then.
+        `log` gets progress, `warn` what had to be left out (a warning of the task). ApiError when a volume, bridge,
+        firmware
+        or device is missing, with nothing left running; "VM 100 already running" when it is."""
+        guest = self.guest(vmid)
+        if guest.pid is not None:
+            raise ApiError(f"VM {vmid} already running")
+        await self.cleanup(vmid)
+        for nic in command.nics(config):
+            if nic.bridge:
+                self.switch.need(nic.bridge)
+        await self._activate_volumes(config)
+        if cloudinit.drive(config):
+            await self.cloudinit_write(vmid, config)
+        try:
+            plan = await self._plan(vmid, config, warn, machine=running_machine, cpu=running_cpu)
+            guest.places.make()
+            await tpm.start(plan)
+            incoming = ["-incoming", "defer"] if state_file else []
+            pid = await guest.spawn([*command.build(plan), *incoming], _meta(plan), timeout=timeout)
+            if state_file:
+                await guest.load(state_file, timeout=max(timeout, 300.0))
+            await hotplug.settle(guest, config)
+            if not paused and config.get("freeze", "0") != "1":
+                async with guest.monitor() as monitor:
+                    await monitor("cont")
+        except BaseException:
+            await self.stop(vmid)
+            raise
+        return pid
+
+    async def _activate_volumes(self, config: Config) -> None:
+        for key, text in config.items():
+            if key.rstrip("0123456789") not in ("ide", "sata", "scsi", "virtio", "efidisk", "tpmstate"):
+                continue
+            file = parse(text, Format("file")).get("file", text)
+            if ":" in file and not file.startswith("/"):
+                await self.storage.activate_volume(file)
+
+    async def _plan(
+        self, vmid: int, config: Config, warn: Log, *, machine: str | None = None, cpu: str | None = None
+    ) -> command.Plan:
+        ways = {nic.key: (nic, await self.switch.plug(vmid, nic)) for nic in command.nics(config)}
+        return command.Plan(
+            vmid,
+            config,
+            self.qemu,
+            self.guest(vmid).places,
+            self.storage,
+            warn,
+            {key: netdev_args(nic, way) for key, (nic, way) in ways.items()},
+            frozenset(key for key, (_nic, way) in ways.items() if way.direct),
+            machine,
+            cpu,
+        )
 
     def alive(self, vmid: int) -> bool:
         """Whether the guest's process runs (checked in /proc against pid reuse; no QMP, so never blocks)."""
-        raise NotImplementedError
+        return self.guest(vmid).pid is not None
 
     def running(self) -> dict[int, int]:
         """Every running guest of this node: vmid to pid."""
-        raise NotImplementedError
+        found = {}
+        for path in self.run_dir.iterdir() if self.run_dir.is_dir() else []:
+            if path.name.isdigit() and (pid := self.guest(int(path.name)).pid) is not None:
+                found[int(path.name)] = pid
+        return found
 
     async def stop(self, vmid: int, *, timeout: float = 10.0) -> None:
         """End the process at once: QMP quit, SIGTERM, SIGKILL. Not running is no error."""
-        raise NotImplementedError
+        await self.guest(vmid).kill(timeout=timeout)
+        await self.cleanup(vmid)
 
     async def shutdown(self, vmid: int, *, timeout: float, agent: bool = False) -> bool:
-        """Ask the guest to power down (by its agent if `agent`) and wait up to `timeout` seconds; True when it is gone."""
-        raise NotImplementedError
+        """Ask the guest to power down (by its agent if `agent`) and wait up to `timeout` seconds; True when it is
+        gone."""
+        guest = self.guest(vmid)
+        if guest.pid is None:
+            return True
+        asked = False
+        if agent:
+            # a guest that powers down gives no answer; only the missing agent counts
+            with contextlib.suppress(ApiError):
+                await self.agent(vmid, "guest-ping", timeout=min(timeout, 3.0))
+                asked = True
+                await self.agent(vmid, "guest-shutdown", timeout=min(timeout, 3.0))
+        if not asked:
+            with contextlib.suppress(ApiError):
+                await self.qmp(vmid, "system_powerdown")
+        if not await guest.gone(timeout):
+            return False
+        await self.cleanup(vmid)
+        return True
 
     async def reset(self, vmid: int) -> None:
         """Hard reset."""
-        raise NotImplementedError
+        await self.qmp(vmid, "system_reset")
 
     async def pause(self, vmid: int) -> None:
         """Stop the virtual CPUs (`qm suspend`)."""
-        raise NotImplementedError
+        await self.qmp(vmid, "stop")
 
     async def cont(self, vmid: int) -> None:
         """Let the virtual CPUs run, or wake the guest from suspend."""
-        raise NotImplementedError
+        if await self.status(vmid) == "suspended":
+            await self.qmp(vmid, "system_wakeup")
+        else:
+            await self.qmp(vmid, "cont")
 
     async def quit(self, vmid: int, *, timeout: float = 10.0) -> None:
         """End QEMU in good order (after its memory has been saved)."""
-        raise NotImplementedError
+        await self.stop(vmid, timeout=timeout)
 
     async def stop_all(self, *, timeout: float = 10.0) -> None:
         """Stop every guest, shutdown first where a timeout allows, and the switches after them."""
-        raise NotImplementedError
+        await asyncio.gather(*(self.stop(vmid, timeout=timeout) for vmid in self.running()))
+        await self.switch.down_all()
 
     async def cleanup(self, vmid: int) -> None:
         """After a guest went away by itself: free ports and sockets. Idempotent."""
-        raise NotImplementedError
+        guest = self.guest(vmid)
+        if guest.pid is not None:
+            return
+        await self.switch.unplug(vmid)
+        await tpm.stop(guest.places)
+        guest.forget()
 
     # looking ------------------------------------------------------------------------------------------------------
 
     async def info(self, vmid: int, config: Config | None = None) -> RunInfo | None:
         """What the guest is doing, None when it does not run. `config` gives the number of CPUs for `cpu`."""
-        raise NotImplementedError
+        cpus = values.cpus(config or {})
+        traffic = await asyncio.to_thread(self.switch.traffic, vmid)
+        return await look(self.guest(vmid), cpus, traffic, self.qemu)
 
     async def status(self, vmid: int) -> str:
         """QMP's run state (running, paused, io-error, prelaunch, ...), `stopped` when there is no process."""
-        raise NotImplementedError
+        if not self.alive(vmid):
+            return "stopped"
+        try:
+            found = await self.qmp(vmid, "query-status")
+        except ApiError:
+            if not self.alive(vmid):
+                return "stopped"
+            raise
+        return str(found["status"])
 
     async def qmp(self, vmid: int, command: str, /, **args: Any) -> Any:
         """One QMP command; ApiError "VM 100 qmp command 'x' failed - ..." or "VM 100 not running"."""
-        raise NotImplementedError
+        async with self.guest(vmid).monitor() as monitor:
+            return await monitor(command, **args)
 
     async def hmp(self, vmid: int, line: str) -> str:
         """One line of the human monitor, its answer as text."""
-        raise NotImplementedError
+        return str(await self.qmp(vmid, "human-monitor-command", command_line=line))
 
     async def sendkey(self, vmid: int, key: str) -> None:
         """Press keys (`ctrl-alt-delete`), QEMU's names."""
-        raise NotImplementedError
+        answer = await self.hmp(vmid, f"sendkey {key}")
+        if answer.strip():
+            raise ApiError(answer.strip())
 
     def command_line(self, vmid: int, config: Config, *, warn: Log = silent) -> list[str]:
-        """The argument list a start would use now (`qm showcmd`)."""
-        raise NotImplementedError
+        """The argument list a start would use now (`qm showcmd`); the switch ports in it are examples."""
+        found = {}
+        for nic in command.nics(config):
+            bridge = nic.bridge or ""
+            sock = str(self.switch.sockets(bridge) / "ctl")
+            netdev = (
+                {"type": "vde", "id": f"net-{nic.key}", "sock": sock}
+                if bridge
+                else {"type": "user", "id": f"net-{nic.key}"}
+            )
+            found[nic.key] = netdev_args(nic, Way(netdev))
+        plan = command.Plan(vmid, config, self.qemu, self.guest(vmid).places, self.storage, warn, found)
+        return command.build(plan)
 
     # state and disks ----------------------------------------------------------------------------------------------
 
     async def save_ram(self, vmid: int, path: Path, *, log: Log = silent, timeout: float = 600.0) -> int:
         """Write memory and device state to `path`; leaves the guest paused. Bytes written. Undo with `cont`."""
-        raise NotImplementedError
+        before = time.monotonic()
+        size = await self.guest(vmid).save(path, self.qemu.version, timeout=timeout)
+        log(f"completed saving the VM state in {time.monotonic() - before:.0f}s, saved {size / (1 << 20):.2f} MiB")
+        return size
 
     def ram_size(self, config: Config) -> int:
-        """Bytes a vmstate volume needs for this guest."""
-        raise NotImplementedError
+        """Bytes a vmstate volume needs for this guest: twice its memory and 500 MiB for devices, as Proxmox VE
+        reckons."""
+        return (values.memory_mib(config) * 2 + 500) << 20
 
     async def block_snapshot(self, vmid: int, drive: str, name: str) -> None:
         """Internal qcow2 snapshot `name` of drive `scsi0` in the running guest."""
-        raise NotImplementedError
+        async with self.guest(vmid).monitor(timeout=300.0) as qmp:
+            await qmp("blockdev-snapshot-internal-sync", device=await disk_ops.node_of(qmp, drive), name=name)
 
     async def block_snapshot_delete(self, vmid: int, drive: str, name: str) -> None:
-        """Remove an internal snapshot in the running guest."""
-        raise NotImplementedError
+        """Remove an internal snapshot in the running guest; one that is not there is no error."""
+        async with self.guest(vmid).monitor(timeout=300.0) as qmp:
+            node = await disk_ops.node_of(qmp, drive)
+            try:
+                await qmp("blockdev-snapshot-delete-internal-sync", device=node, name=name)
+            except ApiError as err:
+                if "does not exist" not in err.message:
+                    raise
 
     async def resize(self, vmid: int, drive: str, size: int) -> None:
         """Grow a running guest's drive to `size` bytes."""
-        raise NotImplementedError
+        async with self.guest(vmid).monitor() as qmp:
+            await qmp("block_resize", node_name=await disk_ops.node_of(qmp, drive), size=size)
 
     async def mirror(self, vmid: int, drive: str, target: str, *, log: Log = silent) -> None:
         """Move a running guest's drive to the (allocated) volume `target` and use that from then on."""
-        raise NotImplementedError
+        volume = self.storage.parse(target)
+        await disk_ops.mirror(self.guest(vmid), drive, self.storage.path(target), volume.fmt, log)
+
+    async def backup(self, vmid: int, targets: Mapping[str, Path], *, log: Log = silent) -> None:
+        """Copy drives of a running guest, all as they are at one moment, into raw files of their size."""
+        await disk_ops.backup(self.guest(vmid), targets, log)
 
     # change while running -----------------------------------------------------------------------------------------
 
+    def _change(self, vmid: int, config: Config) -> hotplug.Live:
+        return hotplug.Live(self.guest(vmid), config, self.qemu, self.storage, self.switch)
+
     async def plug(self, vmid: int, key: str, value: str, config: Config) -> None:
-        """Add a disk (scsiN, virtioN), a NIC (netN) or a usb device; ApiError "hotplug problem - ..." when QEMU will not."""
-        raise NotImplementedError
+        """Add a disk (scsiN, virtioN), a NIC (netN) or a usb device; ApiError "hotplug problem - ..." when QEMU will
+        not."""
+        await hotplug.plug(self._change(vmid, config), key, value)
 
     async def unplug(self, vmid: int, key: str, config: Config, *, timeout: float = 5.0) -> None:
         """Take a disk, NIC or usb device away and wait until the guest let go; ApiError when it does not."""
-        raise NotImplementedError
+        await hotplug.unplug(self._change(vmid, config), key, timeout)
 
     async def set_live(self, vmid: int, key: str, value: str, old: str, config: Config) -> bool:
-        """Change what can change in place: link state, bridge, tag of a NIC; throttles and media of a drive; balloon; vcpus.
+        """Change what can change in place: link state, bridge, tag of a NIC; throttles and media of a drive; balloon;
+        vcpus.
         False when this change needs a restart (nothing was changed)."""
-        raise NotImplementedError
+        return await hotplug.set_live(self._change(vmid, config), key, value, old)
 
     # guest agent --------------------------------------------------------------------------------------------------
 
     async def agent(
         self, vmid: int, command: str, args: Mapping[str, Any] | None = None, *, timeout: float = 5.0
     ) -> Any:
-        """One guest agent command (`guest-ping`), its `return` value. ApiError "QEMU guest agent is not running" after `timeout`."""
-        raise NotImplementedError
+        """One guest agent command (`guest-ping`), its `return` value. ApiError "QEMU guest agent is not running" after
+        `timeout`."""
+        guest = self.guest(vmid)
+        if guest.pid is None:
+            raise ApiError(f"VM {vmid} is not running")
+        async with guest.agent_lock:
+            return await ask_agent(guest.places.socket("qga"), command, args, timeout)
 
     # cloud-init ---------------------------------------------------------------------------------------------------
 
     def cloudinit_files(self, vmid: int, config: Config) -> dict[str, str]:
         """The files of the guest's cloud-init drive by role: `user`, `network`, `meta`, `vendor` (text)."""
-        raise NotImplementedError
+        return cloudinit.files(vmid, config, self.storage)
 
     async def cloudinit_write(self, vmid: int, config: Config) -> None:
         """Write the cloud-init drive anew (start does this by itself); in a running guest the medium changes too."""
-        raise NotImplementedError
+        await cloudinit.write(vmid, config, self.storage)
+        key = cloudinit.drive(config)
+        if key and self.alive(vmid):
+            await hotplug.set_live(self._change(vmid, config), key, config[key], config[key])
+
+
+def netdev_args(nic: Nic, way: Way) -> list[str]:
+    """-netdev arguments of a NIC: straight to a tap, or hub port - hub - hub port - switch."""
+    described = ",".join([way.netdev["type"], *(f"{k}={v}" for k, v in way.netdev.items() if k != "type")])
+    if way.direct:
+        return ["-netdev", described]
+    number = nic.number
+    near, far = (
+        f"hubport,id={hub_id(nic)},hubid={number}",
+        f"hubport,id=far-{nic.key},hubid={number},netdev={way.netdev['id']}",
+    )
+    return ["-netdev", described, "-netdev", near, "-netdev", far]
+
+
+def _meta(plan: command.Plan) -> dict[str, Any]:
+    return {
+        "machine": plan.machine_type,
+        "qemu": plan.qemu.text,
+        "started": int(time.time()),
+        "kvm": plan.kvm,
+        "node": os.uname().nodename,
+        "config": json.dumps(dict(plan.config)),
+    }

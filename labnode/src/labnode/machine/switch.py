@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Bridges for guests.
 
-Where labnode is root and the kernel has a bridge of that name, a guest gets a tap device on it. Everywhere else a bridge is a `vde_switch`
-process (vde2): detached like the guests, found again after a restart, started anew when it died. VLANs are the switch's own: a NIC
+Where labnode is root and the kernel has a bridge of that name, a guest gets a tap device on it. Everywhere else a
+bridge is a `vde_switch`
+process (vde2): detached like the guests, found again after a restart, started anew when it died. VLANs are the
+switch's own: a NIC
 with a tag is an untagged port of that VLAN, one without is a trunk (all VLANs tagged, or those of `trunks`).
 """
 
@@ -34,7 +36,8 @@ SYS_NET = Path("/sys/class/net")
 
 @dataclass(frozen=True)
 class Way:
-    """How a NIC reaches its network: the QEMU netdev (keys of -netdev and netdev_add) behind its hub port, or a tap of its own."""
+    """How a NIC reaches its network: the QEMU netdev (keys of -netdev and netdev_add) behind its hub port, or a tap
+    of its own."""
 
     netdev: dict[str, str]
     direct: bool = False
@@ -91,7 +94,7 @@ class Switch:
             return False
         program = tool("vde_switch")
         if program is None:
-            raise ApiError(f"bridge '{name}' needs a userspace switch, and program 'vde_switch' is not installed - apt install vde2")
+            raise ApiError(f"bridge '{name}' needs program 'vde_switch', which is not installed - apt install vde2")
         where, sockets = self.directory(name), self.sockets(name)
         shutil.rmtree(sockets / "ctl", ignore_errors=True)
         for path in (where, sockets):
@@ -99,7 +102,20 @@ class Switch:
             path.chmod(0o700)
         (sockets / "mgmt").unlink(missing_ok=True)
         # the long lines of the command: data socket, management socket, no terminal, pid file
-        argv = [program, "-s", str(sockets / "ctl"), "-M", str(sockets / "mgmt"), "-n", str(PORTS), "-m", "600", "-d", "-p", str(where / "pid")]
+        argv = [
+            program,
+            "-s",
+            str(sockets / "ctl"),
+            "-M",
+            str(sockets / "mgmt"),
+            "-n",
+            str(PORTS),
+            "-m",
+            "600",
+            "-d",
+            "-p",
+            str(where / "pid"),
+        ]
         await run(argv, error=f"bridge '{name}' did not come up", timeout=10)
         await asyncio.to_thread(self._create_vlans, name)
         return True
@@ -132,7 +148,8 @@ class Switch:
 
     @contextlib.contextmanager
     def _manage(self, name: str, wait: float = 2.0) -> Iterator[Callable[[str], str]]:
-        """A management session: a function that sends one command and returns the answer. Blocking, but answers come in microseconds."""
+        """A management session: a function that sends one command and returns the answer. Blocking, but answers come
+        in microseconds."""
         path = self.sockets(name) / "mgmt"
         deadline = time.monotonic() + wait
         with socket.socket(socket.AF_UNIX) as link:
@@ -143,7 +160,9 @@ class Switch:
                     break
                 except OSError as err:
                     if time.monotonic() > deadline:
-                        raise ApiError(f"switch of bridge '{name}' does not answer ({err}) - restart the guests on it") from None
+                        raise ApiError(
+                            f"switch of bridge '{name}' does not answer ({err}) - restart the guests on it"
+                        ) from None
                     time.sleep(0.01)
             _answer(link, name)
 
@@ -177,7 +196,9 @@ class Switch:
             return await self._plug_tap(vmid, nic)
         await self.up(nic.bridge)
         port = await asyncio.to_thread(self._plug_port, vmid, nic)
-        return Way({"type": "vde", "id": f"net-{nic.key}", "sock": str(self.sockets(nic.bridge) / "ctl"), "port": str(port)})
+        return Way(
+            {"type": "vde", "id": f"net-{nic.key}", "sock": str(self.sockets(nic.bridge) / "ctl"), "port": str(port)}
+        )
 
     def _plug_port(self, vmid: int, nic: Nic) -> int:
         assert nic.bridge is not None
@@ -222,7 +243,9 @@ class Switch:
     def _unplug_ports(self, vmid: int, key: str | None) -> None:
         for name in self.running():
             ports = self._ports(name)
-            gone = {o: p for o, p in ports.items() if o == f"{vmid}.{key}" or (key is None and o.startswith(f"{vmid}."))}
+            gone = {
+                o: p for o, p in ports.items() if o == f"{vmid}.{key}" or (key is None and o.startswith(f"{vmid}."))
+            }
             if not gone:
                 continue
             with self._manage(name) as say:
@@ -254,9 +277,18 @@ class Switch:
         assert nic.bridge is not None
         tap = tap_name(vmid, nic)
         if not (SYS_NET / tap).exists():
-            await run(["ip", "tuntap", "add", "dev", tap, "mode", "tap"], error=f"{nic.key}: no tap device", package="iproute2", timeout=10)
+            await run(
+                ["ip", "tuntap", "add", "dev", tap, "mode", "tap"],
+                error=f"{nic.key}: no tap device",
+                package="iproute2",
+                timeout=10,
+            )
         mtu = (SYS_NET / nic.bridge / "mtu").read_text(encoding="ascii").strip()
-        await run(["ip", "link", "set", "dev", tap, "mtu", mtu, "master", nic.bridge, "up"], error=f"{nic.key}: tap on '{nic.bridge}'", timeout=10)
+        await run(
+            ["ip", "link", "set", "dev", tap, "mtu", mtu, "master", nic.bridge, "up"],
+            error=f"{nic.key}: tap on '{nic.bridge}'",
+            timeout=10,
+        )
         await self._tap_vlans(tap, nic)
         return Way({"type": "tap", "id": nic.key, "ifname": tap, "script": "no", "downscript": "no"}, direct=True)
 
@@ -265,13 +297,23 @@ class Switch:
         aware = (SYS_NET / nic.bridge / "bridge" / "vlan_filtering").read_text(encoding="ascii").strip() == "1"
         if not aware:
             if nic.tag:
-                raise ApiError(f"{nic.key}: tag {nic.tag} needs a VLAN-aware bridge, and '{nic.bridge}' is not - set bridge_vlan_aware on it")
+                raise ApiError(
+                    f"{nic.key}: tag {nic.tag} needs a VLAN-aware bridge, and '{nic.bridge}' is none - set its bridge_vlan_aware"
+                )
             return
         await run(["bridge", "vlan", "del", "dev", tap, "vid", "1-4094"], timeout=10)
         own = str(nic.tag or 1)
-        await run(["bridge", "vlan", "add", "dev", tap, "vid", own, "pvid", "untagged"], error=f"{nic.key}: VLAN {own}", timeout=10)
+        await run(
+            ["bridge", "vlan", "add", "dev", tap, "vid", own, "pvid", "untagged"],
+            error=f"{nic.key}: VLAN {own}",
+            timeout=10,
+        )
         for low, high in _spans(nic.trunks or (() if nic.tag else VLANS)):
-            await run(["bridge", "vlan", "add", "dev", tap, "vid", f"{low}-{high}"], error=f"{nic.key}: VLANs {low}-{high}", timeout=10)
+            await run(
+                ["bridge", "vlan", "add", "dev", tap, "vid", f"{low}-{high}"],
+                error=f"{nic.key}: VLANs {low}-{high}",
+                timeout=10,
+            )
 
 
 def tap_name(vmid: int, nic: Nic) -> str:

@@ -214,6 +214,11 @@ class StorageService:
         async with self.store.lock(f"storage/{storeid}"):
             yield self.backend(storeid)
 
+    async def activate_volume(self, volid: str) -> None:
+        """Make sure QEMU can open the volume (its logical volume active, its device node there)."""
+        backend, name = self._split(volid)
+        await backend.activate_volume(name)
+
     async def alloc(
         self, storeid: str, vmid: int, fmt: str | None, size: int, *, name: str | None = None, log: Log = silent
     ) -> str:
