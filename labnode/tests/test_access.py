@@ -25,8 +25,9 @@ comments = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 
 @given(comments, comments, st.booleans(), st.integers(0, 2**31))
 def test_user_file_round_trip(comment: str, name: str, flag: bool, expire: int) -> None:
+    tokens = {"t": Token(1, flag, comment)}
     cfg = UserCfg(
-        users={"root@pam": User(), "a@pve": User(flag, expire, name, name, "a@b.c", comment, "", {"t": Token(1, flag, comment)})},
+        users={"root@pam": User(), "a@pve": User(flag, expire, name, name, "a@b.c", comment, "", tokens)},
         groups={"ops": Group({"a@pve"}, comment)},
         pools={"p": Pool(comment, {100, 101}, {"local"})},
         roles={"R": frozenset({"VM.Audit"})},

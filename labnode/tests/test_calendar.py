@@ -69,7 +69,8 @@ def test_firewall_file_round_trip() -> None:
     firewall = parse(FW)
     assert render(firewall) == FW
     assert firewall.rules[0] == {
-        "type": "in", "action": "ACCEPT", "macro": "SSH", "iface": "net0", "source": "+office", "enable": 1, "comment": "admins",
+        "type": "in", "action": "ACCEPT", "macro": "SSH", "iface": "net0", "source": "+office", "enable": 1,
+        "comment": "admins",
     }  # fmt: skip
     assert firewall.rules[1]["enable"] == 0
     assert render(parse("")) == ""

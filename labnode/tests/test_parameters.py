@@ -85,8 +85,13 @@ def test_missing_parameter() -> None:
 
 @pytest.mark.parametrize(
     "value",
-    ["virtio,bridge=vmbr0", "model=virtio,macaddr=02:00:00:00:00:01,tag=20,firewall=1", "e1000=02:00:00:00:00:01", "virtio,link_down=yes"],
-)  # fmt: skip
+    [
+        "virtio,bridge=vmbr0",
+        "model=virtio,macaddr=02:00:00:00:00:01,tag=20,firewall=1",
+        "e1000=02:00:00:00:00:01",
+        "virtio,link_down=yes",
+    ],
+)
 def test_good_nics(value: str) -> None:
     assert check(CREATE, vmid="101", net0=value)["net0"] == value
 

@@ -45,7 +45,7 @@ def test_a_write_replaces_the_whole_file_and_leaves_no_other(tmp_path: Path) -> 
 def test_a_write_that_fails_says_so_and_keeps_the_old_text(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (tmp_path / "etc").write_text("in the way")
-    with pytest.raises(ApiError, match="unable to write .*etc/a.cfg"):
+    with pytest.raises(ApiError, match=r"unable to write .*etc/a\.cfg"):
         store.write("etc/a.cfg", "x")
     assert (tmp_path / "etc").read_text() == "in the way"
 

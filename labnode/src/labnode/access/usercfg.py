@@ -94,7 +94,12 @@ class UserCfg:
 
 
 def _enc(text: str) -> str:
-    return quote(text, safe=" !#$&'()*+,-./;<=>?@[]^_`{|}~") if text.isascii() else quote(text, safe=" ")
+    """Text fit for a field: colons, control characters and blanks at the ends are escaped."""
+    body = text.strip(" ")
+    head, tail = len(text) - len(text.lstrip(" ")), len(text) - len(text.rstrip(" "))
+    if not body:
+        return "%20" * len(text)
+    return "%20" * head + quote(body, safe=" !#$&'()*+,-./;<=>?@[]^_`{|}~") + "%20" * tail
 
 
 def parse(text: str) -> UserCfg:
