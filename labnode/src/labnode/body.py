@@ -19,6 +19,10 @@ from labnode.errors import ApiError
 _CHUNK = 1 << 20
 
 
+class Upload(str):
+    """The path of a file that labnode itself has stored, which a client cannot forge: it can only send plain text."""
+
+
 async def read_params(request: web.Request, tmp_dir: Path) -> dict[str, Any]:
     """Raw parameters: text, or a list of texts for one that was given several times.
 
@@ -77,7 +81,7 @@ async def _multipart(request: web.Request, tmp_dir: Path) -> dict[str, Any]:
                 found[part.name] = (await part.read()).decode()
             else:
                 found["filename"] = part.filename
-                found["tmpfilename"] = str(await _save(part, tmp_dir))
+                found["tmpfilename"] = Upload(await _save(part, tmp_dir))
     except BaseException:
         discard_upload(found)
         raise
@@ -107,6 +111,6 @@ def _drain(out: IO[bytes], pending: bytearray) -> None:
 
 
 def discard_upload(params: dict[str, Any]) -> None:
-    """Delete the uploaded file of a request that failed."""
-    if "tmpfilename" in params:
-        Path(params["tmpfilename"]).unlink(missing_ok=True)
+    """Delete the uploaded file of a request that failed; never a path that the client itself has named."""
+    if isinstance(upload := params.get("tmpfilename"), Upload):
+        Path(upload).unlink(missing_ok=True)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labnode.access import permissions as perms
+from labnode.body import Upload
 from labnode.errors import ApiError, Forbidden, NotImplementedHere, ParamError
 from labnode.route import ROUTES, Ctx
 from labnode.schema.formats import check_named, split_list
@@ -50,7 +51,9 @@ async def call(ctx: Ctx, raw: Mapping[str, Any]) -> Any:
         raise NotImplementedHere(
             f"Method '{ctx.method} {ctx.path}' not implemented by labnode, though Proxmox VE has it"
         )
-    ctx.params = check_params(method.params, values)
+    # The schema knows the paths of Proxmox VE's own upload directory only.
+    ours = {k: v for k, v in values.items() if isinstance(v, Upload)}
+    ctx.params = {**check_params(method.params, {k: v for k, v in values.items() if k not in ours}), **ours}
     if route.perm:
         route.perm(ctx)
     return await route.handler(ctx)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labnode.api.storage import known_storage
+from labnode.body import Upload
 from labnode.errors import ParamError
 from labnode.route import Ctx, route
 from labnode.storage.names import upload_name
@@ -28,7 +29,7 @@ def _arrival(ctx: Ctx) -> Arrival:
 @route("POST", "/nodes/{node}/storage/{storage}/upload")
 async def upload(ctx: Ctx) -> str:
     """Store a file that came with the request; the checksum is compared before the file gets its name."""
-    if "tmpfilename" not in ctx.params:
+    if not isinstance(ctx.params.get("tmpfilename"), Upload):
         raise ParamError({"filename": "the request carries no file; send it as multipart/form-data"})
     arrival, source = _arrival(ctx), Path(ctx.params["tmpfilename"])
     target = check_arrival(ctx.node.storage, arrival)
