@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
+
 from ansible_collections.pvelab.proxmox.plugins.filter.guest_settings import guest_settings
 
 DEFAULTS: dict[str, Any] = {
