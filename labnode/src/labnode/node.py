@@ -4,26 +4,21 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import logging
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from labnode.auth import Auth
+from labnode.guests.service import GuestService
 from labnode.machine.accel import find_qemu
 from labnode.machine.model import Qemu
+from labnode.machine.service import MachineService
+from labnode.machine.switch import Switch
 from labnode.network.config import NetworkConfig
 from labnode.samples import Samples
+from labnode.storage.service import StorageService
 from labnode.store import Store
 from labnode.system import System
 from labnode.tasks import TaskService
-
-if TYPE_CHECKING:
-    from labnode.guests.service import GuestService
-    from labnode.machine.service import MachineService
-    from labnode.machine.switch import Switch
-    from labnode.storage.service import StorageService
 
 
 @dataclass(frozen=True)
@@ -81,40 +76,29 @@ class Node:
 
 
 async def build(settings: Settings) -> Node:
-    """Wire a node: read what is on disk, make the services, find running guests again."""
+    """Wire a node: read what is on disk, make the services, find running guests again.
+
+    Raises ApiError when QEMU is not there, or KVM was asked for and does not work.
+    """
     node = Node(settings)
     node.qemu = await find_qemu(settings.kvm)
     node.tasks.load()
     node.auth.load(settings.root_password)
-    run_dir = settings.state_dir / "run"
-    node.storage = _class("storage.service", "StorageService")(node.store, node.name)
     node.network.load()
-    node.switch = _class("machine.switch", "Switch")(run_dir, lambda: set(node.network.bridges()))
-    node.machines = _class("machine.service", "MachineService")(run_dir, node.name, node.storage, node.switch, node.qemu)
-    node.guests = _class("guests.service", "GuestService")(node)
-    for service in (node.storage, node.guests):
-        try:
-            await service.start()
-        except (NotImplementedError, AttributeError) as err:
-            logging.getLogger(__name__).warning("%r", err)
+    run_dir = settings.state_dir / "run"
+    node.storage = StorageService(node.store, node.name)
+    node.switch = Switch(run_dir, lambda: set(node.network.bridges()))
+    node.machines = MachineService(run_dir, node.name, node.storage, node.switch, node.qemu)
+    node.guests = GuestService(node)
+    await node.storage.start()
+    await node.guests.start()
     node.start_sampling()
     return node
 
 
-def _class(module: str, name: str) -> Any:
-    try:
-        return getattr(importlib.import_module(f"labnode.{module}"), name)
-    except ImportError as err:
-        logging.getLogger(__name__).warning("%s", err)
-        return lambda *args: None
-
-
 async def shutdown(node: Node) -> None:
-    """Stop guests and tasks, in the order that lets each finish cleanly."""
+    """Stop samples, tasks and guests, in the order that lets each finish cleanly."""
     await node.stop_sampling()
     await node.tasks.stop()
-    try:
-        await node.guests.stop()
-        await node.machines.stop_all()
-    except (NotImplementedError, AttributeError) as err:
-        logging.getLogger(__name__).warning("%r", err)
+    await node.guests.stop()
+    await node.machines.stop_all()
