@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 from .core.state import State
 from .core.steps import Failure, Missing
-from .reads import all_guests, find_name
+from .reads import find_name
 
 POOL_AS_PARAMETER = (8, 2)
 """The first version whose every release takes the pool's id as a parameter (pve-manager API2/Pool.pm, end of 2023)."""
@@ -34,7 +34,8 @@ def survey(api: Any, params: Mapping[str, Any]) -> dict[str, Any]:
     if above and above not in pools:
         raise Missing(f"there is no pool '{above}' to nest it in. Create that one first.")
     vms = None if params["vms"] is None else sorted({_vmid(api, str(m)) for m in params["vms"]})
-    _check_members(api, vms or [], params["storage"] or [])
+    _check_guests(api, vms or [], params)
+    _check_storages(api, params["storage"] or [])
     return {**facts, "_had": look(api, {**params, **facts}), "_vms": vms}
 
 
@@ -63,12 +64,22 @@ def _vmid(api: Any, member: str) -> int:
     return found.vmid
 
 
-def _check_members(api: Any, vms: list[int], storages: list[str]) -> None:
-    """Raises Missing for what does not exist: Proxmox VE takes such members without a word."""
-    known = {g.vmid for g in all_guests(api)} if vms else set()
-    unknown = [str(v) for v in vms if v not in known]
+def _check_guests(api: Any, vms: list[int], params: Mapping[str, Any]) -> None:
+    """Raises Missing for a guest that does not exist, or that is in another pool and is not to be moved."""
+    entries = api.get("/cluster/resources", type="vm") if vms else []
+    pools = {int(e["vmid"]): str(e.get("pool") or "") for e in entries}
+    unknown = [str(v) for v in vms if v not in pools]
     if unknown:
         raise Missing(f"there is no guest with id {', '.join(unknown)}. Look at the list with pvelab.proxmox.vm_info.")
+    elsewhere = [f"guest {v} is in pool '{pools[v]}'" for v in vms if pools[v] not in ("", params["poolid"])]
+    if elsewhere and not params["allow_move"]:
+        raise Missing(
+            f"{', '.join(elsewhere)}, and a guest can be in one only. Set allow_move: true to take it from there."
+        )
+
+
+def _check_storages(api: Any, storages: list[str]) -> None:
+    """Raises Missing for a storage that is not defined: Proxmox VE takes such a member without a word."""
     defined = {str(s["storage"]) for s in api.get("/storage")} if storages else set()
     absent = sorted(set(storages) - defined)
     if absent:

@@ -149,7 +149,7 @@ def steps(plan: Plan, params: Params) -> Sequence[Call]:
         sent = {"poolid": poolid, "comment": changes.pop("comment", None) or None}
         calls.append(Call("POST", "/pools", sent, label=f"create pool {poolid}"))
     come, leave = {}, {}
-    for key in {"vms", "storage"} & changes.keys():
+    for key in [k for k in ("vms", "storage") if k in changes]:
         come[key] = [m for m in changes[key] if m not in have.get(key, [])]
         leave[key] = [m for m in have.get(key, []) if m not in changes[key]]
     if any(leave.values()):
