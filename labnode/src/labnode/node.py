@@ -92,6 +92,7 @@ async def build(settings: Settings) -> Node:
     node.guests = GuestService(node)
     await node.storage.start()
     await node.guests.start()
+    node.machines.tend(lambda vmid: node.guests.load(vmid).main, node.guests.locked)
     node.start_sampling()
     return node
 

@@ -106,6 +106,7 @@ async def apply(ctx: Ctx) -> str:
 
     async def worker(_task: Task) -> None:
         await ctx.node.network.apply()
+        await ctx.node.switch.follow()
 
     return ctx.start_task("srvreload", "networking", worker)
 

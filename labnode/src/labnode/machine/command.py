@@ -72,7 +72,8 @@ def machine_type(text: str, qemu: Qemu) -> str:
     match = re.fullmatch(r"pc-(?:i440fx|q35)-(\d+)\.(\d+)(?:\.pxe)?", asked)
     if match and (int(match[1]), int(match[2])) > qemu.version[:2]:
         raise ApiError(
-            f"Installed QEMU version '{qemu.text}' is too old to run machine type '{asked}', please upgrade the node or choose an older type"
+            f"Installed QEMU version '{qemu.text}' is too old to run machine type '{asked}',"
+            " please upgrade the node or choose an older type"
         )
     return asked.removesuffix(".pxe")
 

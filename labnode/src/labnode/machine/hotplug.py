@@ -17,10 +17,10 @@ from labnode.machine import command, devices, drives
 from labnode.machine.disk_ops import node_of
 from labnode.machine.guest import Guest
 from labnode.machine.model import Qemu
-from labnode.machine.nics import Nic, device_args, hub_id, parse_nic
+from labnode.machine.nics import Nic, Way, device_args, hub_id, parse_nic
 from labnode.machine.pci import place
 from labnode.machine.qmp import Monitor
-from labnode.machine.switch import Switch, Way
+from labnode.machine.switch import Switch
 from labnode.storage import StorageService
 
 Config = Mapping[str, str]

@@ -38,6 +38,15 @@ class Nic:
         return int(self.key[3:])
 
 
+@dataclass(frozen=True)
+class Way:
+    """How a NIC reaches its network: the QEMU netdev (keys of -netdev and netdev_add) behind its hub port, or a tap
+    of its own."""
+
+    netdev: dict[str, str]
+    direct: bool = False
+
+
 def parse_nic(key: str, text: str) -> Nic:
     """Take netN apart; ApiError when it has no MAC."""
     values = parse_net(text)
@@ -72,3 +81,16 @@ def device_args(nic: Nic, netdev: str, *, bootindex: int | None, rom: bool) -> s
 def hub_id(nic: Nic) -> str:
     """Id of the hub port the NIC is plugged into."""
     return f"hub-{nic.key}"
+
+
+def netdev_args(nic: Nic, way: Way) -> list[str]:
+    """-netdev arguments of a NIC: straight to a tap, or hub port - hub - hub port - switch."""
+    described = ",".join([way.netdev["type"], *(f"{k}={v}" for k, v in way.netdev.items() if k != "type")])
+    if way.direct:
+        return ["-netdev", described]
+    number = nic.number
+    near, far = (
+        f"hubport,id={hub_id(nic)},hubid={number}",
+        f"hubport,id=far-{nic.key},hubid={number},netdev={way.netdev['id']}",
+    )
+    return ["-netdev", described, "-netdev", near, "-netdev", far]

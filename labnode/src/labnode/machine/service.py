@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -26,13 +27,16 @@ from labnode.machine import cloudinit, command, disk_ops, hotplug, tpm
 from labnode.machine.guest import Guest
 from labnode.machine.looking import look
 from labnode.machine.model import Qemu, RunInfo
-from labnode.machine.nics import Nic, hub_id
+from labnode.machine.nics import Way, netdev_args
 from labnode.machine.qmp import agent as ask_agent
-from labnode.machine.switch import Switch, Way
+from labnode.machine.switch import Switch
 from labnode.storage import StorageService
 
 Config = Mapping[str, str]
 Log = Callable[[str], None]
+Hold = Callable[[int], contextlib.AbstractAsyncContextManager[None]]
+TEND_S = 2.0
+logger = logging.getLogger(__name__)
 
 
 def silent(_line: str) -> None:
@@ -51,6 +55,7 @@ class MachineService:
         self.switch = switch
         self.qemu = qemu
         self._guests: dict[int, Guest] = {}
+        self._tending: asyncio.Task[None] | None = None
 
     def guest(self, vmid: int) -> Guest:
         """The guest's process, running or not."""
@@ -187,8 +192,39 @@ class MachineService:
         """End QEMU in good order (after its memory has been saved)."""
         await self.stop(vmid, timeout=timeout)
 
+    def tend(self, config_of: Callable[[int], Config], hold: Hold) -> None:
+        """From now on start switches anew that died, and lead the NICs of running guests to them again. `config_of` reads a
+        guest's configuration, `hold` keeps others from changing it meanwhile."""
+        self._tending = asyncio.get_running_loop().create_task(self._tend(config_of, hold), name="tend-switches")
+
+    async def _tend(self, config_of: Callable[[int], Config], hold: Hold) -> None:
+        while True:
+            await asyncio.sleep(TEND_S)
+            for vmid in self.running():
+                try:
+                    if not self.cut_off(vmid, config_of(vmid)):
+                        continue
+                    async with hold(vmid):
+                        if self.alive(vmid) and self.cut_off(vmid, config_of(vmid)):
+                            await self.reconnect(vmid, config_of(vmid))
+                except (ApiError, OSError) as err:
+                    logger.warning("guest %s is cut off from its network: %s", vmid, err)
+
+    def cut_off(self, vmid: int, config: Config) -> bool:
+        """Whether the switch of one of the guest's bridges died (or was started anew for another guest)."""
+        mine = [nic.bridge for nic in command.nics(config) if nic.bridge and self.switch.known(nic.bridge)]
+        return any(not self.switch.active(name) for name in mine) or self.switch.unplugged(vmid, mine)
+
+    async def reconnect(self, vmid: int, config: Config) -> None:
+        """Lead the NICs of a running guest to their bridges again, starting switches that died."""
+        logger.warning("guest %s: a switch of its bridges died, connecting it again", vmid)
+        await hotplug.reconnect(self._change(vmid, config))
+
     async def stop_all(self, *, timeout: float = 10.0) -> None:
         """Stop every guest, shutdown first where a timeout allows, and the switches after them."""
+        if self._tending:
+            self._tending.cancel()
+            await asyncio.gather(self._tending, return_exceptions=True)
         await asyncio.gather(*(self.stop(vmid, timeout=timeout) for vmid in self.running()))
         await self.switch.down_all()
 
@@ -339,19 +375,6 @@ class MachineService:
         key = cloudinit.drive(config)
         if key and self.alive(vmid):
             await hotplug.set_live(self._change(vmid, config), key, config[key], config[key])
-
-
-def netdev_args(nic: Nic, way: Way) -> list[str]:
-    """-netdev arguments of a NIC: straight to a tap, or hub port - hub - hub port - switch."""
-    described = ",".join([way.netdev["type"], *(f"{k}={v}" for k, v in way.netdev.items() if k != "type")])
-    if way.direct:
-        return ["-netdev", described]
-    number = nic.number
-    near, far = (
-        f"hubport,id={hub_id(nic)},hubid={number}",
-        f"hubport,id=far-{nic.key},hubid={number},netdev={way.netdev['id']}",
-    )
-    return ["-netdev", described, "-netdev", near, "-netdev", far]
 
 
 def _meta(plan: command.Plan) -> dict[str, Any]:

@@ -20,11 +20,10 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from labnode.errors import ApiError
-from labnode.machine.nics import Nic
+from labnode.machine.nics import Nic, Way
 from labnode.machine.places import live_pid, socket_root
 from labnode.storage.run import run, tool
 
@@ -32,15 +31,6 @@ PORTS = 512
 VLANS = range(2, 4095)
 PROMPT = b"vde$ "
 SYS_NET = Path("/sys/class/net")
-
-
-@dataclass(frozen=True)
-class Way:
-    """How a NIC reaches its network: the QEMU netdev (keys of -netdev and netdev_add) behind its hub port, or a tap
-    of its own."""
-
-    netdev: dict[str, str]
-    direct: bool = False
 
 
 class Switch:
@@ -101,6 +91,7 @@ class Switch:
             path.mkdir(parents=True, exist_ok=True)
             path.chmod(0o700)
         (sockets / "mgmt").unlink(missing_ok=True)
+        (where / "ports.json").unlink(missing_ok=True)  # a new switch has no ports yet
         # the long lines of the command: data socket, management socket, no terminal, pid file
         argv = [
             program,
@@ -143,6 +134,13 @@ class Switch:
         """End every switch process of this node."""
         for name in self.running():
             await self.down(name)
+
+    async def follow(self) -> None:
+        """After the network configuration changed: end the switches of bridges that are gone."""
+        wanted = self.bridges()
+        for name in self.running():
+            if name not in wanted:
+                await self.down(name)
 
     # management socket --------------------------------------------------------------------------------------------
 
@@ -215,6 +213,12 @@ class Switch:
             for vlan in tagged:
                 say(f"vlan/addport {vlan} {port}")
         return port
+
+    def unplugged(self, vmid: int, names: Iterable[str]) -> bool:
+        """Whether the guest has no port on a userspace bridge it should be on (its switch was started anew for
+        another)."""
+        owners = {name: self._ports(name) for name in names if not self.is_kernel(name)}
+        return any(not any(owner.startswith(f"{vmid}.") for owner in ports) for ports in owners.values())
 
     async def set_vlans(self, vmid: int, nic: Nic) -> None:
         """Another tag or trunk list for a NIC that stays plugged."""
@@ -298,7 +302,8 @@ class Switch:
         if not aware:
             if nic.tag:
                 raise ApiError(
-                    f"{nic.key}: tag {nic.tag} needs a VLAN-aware bridge, and '{nic.bridge}' is none - set its bridge_vlan_aware"
+                    f"{nic.key}: tag {nic.tag} needs a VLAN-aware bridge, and '{nic.bridge}' is none"
+                    " - set its bridge_vlan_aware"
                 )
             return
         await run(["bridge", "vlan", "del", "dev", tap, "vid", "1-4094"], timeout=10)

@@ -76,13 +76,15 @@ async def create_linked(path: Path, backing: str, backing_fmt: str, size: int, *
 
 
 async def _create(argv: list[str], path: Path, shown: Path, log: Log) -> None:
+    def told(text: str) -> None:
+        for line in text.splitlines():
+            log(line.replace(str(path), str(shown)))
+
     try:
-        out = await run(argv, package=PACKAGE)
+        await run(argv, package=PACKAGE, on_text=told)
     except ApiError as err:
         path.unlink(missing_ok=True)
         raise ApiError(f"unable to create image: {err.message.replace(str(path), str(shown))}") from None
-    for line in out.splitlines():
-        log(line.replace(str(path), str(shown)))
 
 
 async def convert(
