@@ -4,10 +4,23 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
+
+_NAMES = (
+    "acpi affinity agent allow_data_loss allow_ksm amd_sev apply_pending arch args audio autostart balloon bios boot",
+    "bwlimit clone cloud_init cores cpu cpulimit cpuunits description destroy_unreferenced_disks disks efidisk",
+    "force_stop freeze hookscript hostpci hotplug hugepages import_working_storage intel_tdx ivshmem keephugepages keyboard kvm",
+    "localtime machine memory migrate_downtime migrate_speed name nics node numa numa_nodes onboot ostype",
+    "parallel pool protection purge reboot rename rng scsihw serial shares shutdown_timeout_s smbios sockets spice_enhancements",
+    "startdate startup state status tablet tags tdf tpm unset update_password usb vcpus vga virtiofs vmgenid vmid",
+    "vmid_range vmstatestorage watchdog",
+)
+OPTIONS = frozenset(" ".join(_NAMES).split())
+"""What the module vm takes, so that a slip of the pen is found before anything is done."""
 
 JOINED = ("tags",)
 """Lists that add up; other lists replace each other, and lists of slots are merged slot by slot."""
@@ -29,6 +42,11 @@ def guest_settings(
     own = {key: value for key, value in guest.items() if key != "profile"}
     for layer in ({} if defaults is None else defaults, *_profiles(guest, profiles or {}, called), own):
         whole = _merge(whole, _expand(layer))
+    unknown = sorted(set(whole) - OPTIONS)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], OPTIONS, 1)
+        hint = f"; did you mean '{near[0]}'?" if near else ""
+        raise AnsibleFilterError(f"guest {called}: the module vm has no option '{unknown[0]}'{hint}")
     return _without_nulls(whole)
 
 

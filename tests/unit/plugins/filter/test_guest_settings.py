@@ -67,3 +67,10 @@ def test_an_unknown_profile_names_the_guest_and_what_there_is() -> None:
 def test_something_that_is_no_guest_is_refused() -> None:
     with pytest.raises(AnsibleFilterError, match="a guest has to be a mapping"):
         guest_settings("web1", DEFAULTS, PROFILES)  # type: ignore[arg-type]
+
+
+def test_a_slip_of_the_pen_is_found() -> None:
+    with pytest.raises(
+        AnsibleFilterError, match="guest a: the module vm has no option 'memroy'; did you mean 'memory'"
+    ):
+        guest_settings({"name": "a", "memroy": 64})

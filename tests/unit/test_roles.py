@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The roles hand over every option of the modules they call: none is forgotten when a module gets a new one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ansible_collections.pvelab.proxmox.plugins.filter.guest_settings import OPTIONS
+
+ROOT = Path(__file__).resolve().parents[2]
+CALLS = {
+    "storage": ("storage", "main.yml"),
+    "image": ("images", "main.yml"),
+    "pool": ("guests", "main.yml"),
+    "vm": ("guests", "make.yml"),
+}
+
+
+@pytest.fixture(scope="module")
+def documented() -> dict[str, set[str]]:
+    """Each module's options, without those of the connection."""
+    command = Path(sys.executable).with_name("ansible-doc")
+    names = [f"pvelab.proxmox.{module}" for module in CALLS]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    said = subprocess.run(
+        [command, "-j", "-t", "module", *names], capture_output=True, check=True, env=environment, cwd=ROOT
+    )
+    return {
+        name.rpartition(".")[2]: {option for option in found["doc"]["options"] if not is_connection(option)}
+        for name, found in json.loads(said.stdout).items()
+    }
+
+
+def is_connection(option: str) -> bool:
+    return option.startswith("api_") or option in ("ca_path", "validate_certs")
+
+
+@pytest.mark.parametrize("module", CALLS)
+def test_a_role_hands_over_every_option(documented: dict[str, set[str]], module: str) -> None:
+    role, file = CALLS[module]
+    tasks = yaml.safe_load((ROOT / "roles" / role / "tasks" / file).read_text())
+    (call,) = [task[f"pvelab.proxmox.{module}"] for task in tasks if f"pvelab.proxmox.{module}" in task]
+    assert set(call) == documented[module]
+    for name, value in call.items():
+        assert f"_item.{name} | default(omit)" in value
+
+
+@pytest.mark.parametrize(
+    ("module", "role", "variable"), [("storage", "storage", "storage"), ("image", "images", "images")]
+)
+def test_a_role_knows_every_option(documented: dict[str, set[str]], module: str, role: str, variable: str) -> None:
+    entries = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+    for entry in entries.values():
+        for name in (f"{variable}_list", f"{variable}_defaults"):
+            assert set(entry["options"][name]["options"]) == documented[module]
+
+
+def test_the_filter_knows_every_option_of_a_guest(documented: dict[str, set[str]]) -> None:
+    assert documented["vm"] == OPTIONS
