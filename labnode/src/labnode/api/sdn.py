@@ -195,6 +195,7 @@ async def update_zone(ctx: Ctx) -> None:
 @route("DELETE", "/cluster/sdn/zones/{zone}")
 async def delete_zone(ctx: Ctx) -> None:
     """Remove a zone without VNets."""
+    _check_lock(ctx)
     name = ctx.params["zone"]
     used = next((i for i, s in _file(ctx, "vnet").load().items() if s.options.get("zone") == name), None)
     if used:
@@ -245,6 +246,7 @@ async def update_vnet(ctx: Ctx) -> None:
 @route("DELETE", "/cluster/sdn/vnets/{vnet}")
 async def delete_vnet(ctx: Ctx) -> None:
     """Remove a VNet without subnets."""
+    _check_lock(ctx)
     name = ctx.params["vnet"]
     if any(s.options.get("vnet") == name for s in _file(ctx, "subnet").load().values()):
         raise ApiError(f"delete sdn vnet object failed: can't delete vnet {name} if subnets exist")
