@@ -29,9 +29,9 @@ KEPT = (
 ONLY_PATHS = re.compile(
     r"^\w+ (/cluster/(acme|bulk-action|ceph|mapping|metrics/server|notifications|qemu"
     r"|sdn/(fabrics|controllers|dns|ipams|prefix))"
-    r"|/nodes/\{node\}/(ceph|certificates|lxc/|scan|hardware|replication|sdn/fabrics|vzdump/extractconfig)"
+    r"|/nodes/\{node\}/(ceph|certificates|lxc/|scan|hardware|replication|sdn/fabrics)"
     r"|/access/openid"
-    r"|/nodes/\{node\}/(query-.*|oci.*|suspendall|aplinfo|subscription|termproxy|vncshell|vncwebsocket|spiceshell))"
+    r"|/nodes/\{node\}/(query-oci.*|oci.*|suspendall|aplinfo|subscription|termproxy|vncshell|vncwebsocket|spiceshell))"
     r"|^POST /nodes/\{node\}/lxc$"
 )
 
@@ -40,7 +40,7 @@ Json = dict[str, Any]
 
 def facts_of(prop: Mapping[str, Any]) -> Json:
     """The facts of one parameter or sub-format key."""
-    kept: Json = {key: prop[key] for key in KEPT if key in prop}
+    kept: Json = {key: prop[key] for key in KEPT if prop.get(key) is not None}
     for bound in ("minimum", "maximum"):
         if isinstance(kept.get(bound), str):
             kept[bound] = int(kept[bound])
