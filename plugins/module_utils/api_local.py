@@ -62,19 +62,25 @@ class LocalWire:
         """Nothing stays open."""
 
 
+class _Pvesh(subprocess.Popen[str]):
+    """pvesh in a session of its own: Ctrl-C and the end of this process do not cut off the worker of a task."""
+
+    def __init__(self, command: list[str]) -> None:
+        super().__init__(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            start_new_session=True,
+        )
+
+
 def _run(command: list[str], request: Request) -> tuple[str, str, int]:
     """Standard output, standard error and exit code. A write that takes too long is left to finish."""
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        errors="replace",
-        env={**os.environ, "LC_ALL": "C.UTF-8"},
-        # Ctrl-C and the end of this process are not to cut off the worker of a task.
-        start_new_session=True,
-    )
+    process = _Pvesh(command)
     try:
         out, err = process.communicate(timeout=request.timeout_s)
     except subprocess.TimeoutExpired:
@@ -118,10 +124,8 @@ def _refused(complaint: str) -> Refused:
     lines = [line.rstrip() for line in complaint.splitlines() if line.strip()] or ["pvesh gave no reason"]
     if re.match(r"No '\w+' handler defined for ", lines[0]):
         return Refused(501, lines[0])
-    at = next((i for i, line in enumerate(lines) if _STATUS.match(line)), None)
-    if at is None:
+    at, status = next(((i, found) for i, line in enumerate(lines) if (found := _STATUS.match(line))), (0, None))
+    if status is None:
         return Refused(500, " ".join(line for line in lines if not line.startswith("pvesh ")) or lines[0])
-    status = _STATUS.match(lines[at])
     fields = [m for m in map(_FIELD.match, lines[at + 1 :]) if m]
-    assert status is not None
     return Refused(int(status[1]), status[2], {m[1]: m[2] for m in fields})

@@ -780,8 +780,8 @@ options:
       - Layout of the keyboard that the VNC server assumes. It is rarely needed.
     type: str
     choices:
-      [de, de-ch, da, en-gb, en-us, es, fi, fr, fr-be, fr-ca, fr-ch, hu, is, it, ja, lt, mk, nl, 'no', pl, pt, pt-
-      br, sv, sl, tr]
+      [de, de-ch, da, en-gb, en-us, es, fi, fr, fr-be, fr-ca, fr-ch, hu, is, it, ja, lt, mk, nl, 'no', pl, pt,
+      pt-br, sv, sl, tr]
   kvm:
     description:
       - Whether the guest uses the virtualisation of the host's CPU. Without it everything is emulated, which is
@@ -1256,7 +1256,7 @@ extends_documentation_fragment:
   - pvelab.proxmox.connection
   - pvelab.proxmox.attributes
 author:
-  - The pvelab.proxmox contributors
+  - The pvelab.proxmox contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

@@ -55,7 +55,7 @@ extends_documentation_fragment:
 seealso:
   - module: pvelab.proxmox.vm
 author:
-  - The pvelab.proxmox contributors
+  - The pvelab.proxmox contributors (!UNKNOWN)
 """
 
 EXAMPLES = r"""

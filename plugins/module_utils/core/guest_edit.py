@@ -76,7 +76,8 @@ def _edit_place(made: Edit, place: str, after: State, have: Mapping[str, Any]) -
         _edit_cloud_drive(made, after, have)
         return
     group = group_at(f"{place}.")
-    assert group is not None
+    if group is None:
+        raise Failure(f"{place} is no place of a guest's configuration, which is a bug.")
     values = under(place, after)
     if group in (DRIVE, EFIDISK, TPM):
         _edit_drive(made, place, values, under(place, have))
