@@ -281,8 +281,9 @@ async def write(vmid: int, config: Config, storage: StorageService) -> None:
     scratch.parent.mkdir(parents=True, exist_ok=True)
     scratch.write_bytes(image)
     try:
-        # -U: a running guest has the volume open, for reading only
-        argv = ["qemu-img", "dd", "-n", "-U", "-f", "raw", "-O", volume.fmt, "bs=64k", f"if={scratch}", f"of={path}"]
+        # Not locked: a running guest has the volume open, for reading only.
+        target = f"driver={volume.fmt},file.driver=file,file.locking=off,file.filename={str(path).replace(',', ',,')}"
+        argv = ["qemu-img", "convert", "-n", "-f", "raw", "--target-image-opts", str(scratch), target]
         await run(argv, error=f"cloud-init drive '{volid}' was not written", package="qemu-utils")
     finally:
         scratch.unlink(missing_ok=True)
