@@ -11,13 +11,13 @@ from typing import Any
 from ansible.errors import AnsibleFilterError
 
 _NAMES = (
-    "acpi affinity agent allow_data_loss allow_ksm amd_sev apply_pending arch args audio autostart balloon bios boot",
-    "bwlimit clone cloud_init cores cpu cpulimit cpuunits description destroy_unreferenced_disks disks efidisk",
-    "force_stop freeze hookscript hostpci hotplug hugepages import_working_storage intel_tdx ivshmem keephugepages keyboard kvm",
-    "localtime machine memory migrate_downtime migrate_speed name nics node numa numa_nodes onboot ostype",
-    "parallel pool protection purge reboot rename rng scsihw serial shares shutdown_timeout_s smbios sockets spice_enhancements",
-    "startdate startup state status tablet tags tdf tpm unset update_password usb vcpus vga virtiofs vmgenid vmid",
-    "vmid_range vmstatestorage watchdog",
+    "acpi affinity agent allow_data_loss allow_ksm amd_sev apply_pending arch args audio autostart balloon bios",
+    "boot bwlimit clone cloud_init cores cpu cpulimit cpuunits description destroy_unreferenced_disks disks",
+    "efidisk force_stop freeze hookscript hostpci hotplug hugepages import_working_storage intel_tdx ivshmem",
+    "keephugepages keyboard kvm localtime machine memory migrate_downtime migrate_speed name nics node numa",
+    "numa_nodes onboot ostype parallel pool protection purge reboot rename rng scsihw serial shares",
+    "shutdown_timeout_s smbios sockets spice_enhancements startdate startup state status tablet tags tdf tpm",
+    "unset update_password usb vcpus vga virtiofs vmgenid vmid vmid_range vmstatestorage watchdog",
 )
 OPTIONS = frozenset(" ".join(_NAMES).split())
 """What the module vm takes, so that a slip of the pen is found before anything is done."""
