@@ -16,7 +16,7 @@ import pytest
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api import Api
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_errors import Unknown, Unreachable
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Call, Failure
-from ansible_collections.pvelab.proxmox.tests.integration.api_parts import Certificate, Clock, api_for, upid
+from ansible_collections.pvelab.proxmox.tests.integration.api_parts import SECRET, Certificate, Clock, api_for, upid
 from ansible_collections.pvelab.proxmox.tests.integration.bad_server import (
     CUT,
     Answer,
@@ -264,6 +264,28 @@ def test_host_that_goes_away_in_between_is_replaced(serve: Start, certificate: C
         assert api.get("/nodes") == ["first"]
         first.close()
         assert api.get("/nodes") == ["second"]
+
+
+def test_write_that_may_have_arrived_does_not_go_to_the_next_host(serve: Start, certificate: Certificate) -> None:
+    def trouble(node: Node, _seen: Seen) -> str:
+        node.create()
+        return CUT
+
+    node = Node(trouble)
+    first, second = serve(node), serve(node)
+    with api_for(first.host, api_hosts=[second.host], api_fingerprint=[certificate.pin]) as api:
+        assert api.do(CREATE) == node.tasks[0]
+    assert node.writes == 1
+
+
+def test_secret_that_an_error_repeats_is_masked(serve: Start, reach: Any) -> None:
+    answers = [error(500, f"bad secret {SECRET}"), error(400, "No.", {"token": f"{SECRET} is bad"})]
+    server = serve(lambda _seen: answers[len(server.seen) - 1])
+    with reach(server) as api:
+        for _each in answers:
+            with pytest.raises(Failure) as caught:
+                api.get("/nodes")
+            assert SECRET not in str(caught.value.result()) and "********" in caught.value.msg
 
 
 def test_all_hosts_down_are_all_named(certificate: Certificate, serve: Start) -> None:

@@ -69,6 +69,7 @@ def test_wrong_pin_names_both_and_sends_nothing(
     assert server.seen == [], "neither the password nor the request reached the other side"
 
 
+@pytest.mark.filterwarnings("ignore:Unverified HTTPS request")
 @pytest.mark.parametrize("trust", ["pin", "unchecked"])
 def test_bundle_of_the_environment_does_not_turn_checking_on(
     server: BadServer, certificate: Certificate, other: Certificate, trust: str, monkeypatch: pytest.MonkeyPatch

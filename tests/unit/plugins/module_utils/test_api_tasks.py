@@ -161,8 +161,10 @@ def test_node_that_stays_away() -> None:
 
 
 def test_missing_right_is_not_waited_for() -> None:
+    clock = Clock()
     with pytest.raises(Forbidden):
-        api_over(wire(Refused(403, "Permission check failed (/nodes/pve2, Sys.Audit)"))).do(CREATE)
+        api_over(wire(Refused(403, "Permission check failed (/nodes/pve2, Sys.Audit)")), clock).do(CREATE)
+    assert clock.pauses == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
