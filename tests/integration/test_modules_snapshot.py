@@ -125,6 +125,30 @@ def test_a_rollback_brings_back_the_data(lab: Lab, guest: Guest, tmp_path: Path)
     assert str(guest.api.config.get()["memory"]) == "16"
 
 
+def test_half_a_snapshot_is_cleared_away_on_request(lab: Lab, guest: Guest) -> None:
+    task = {"vmid": guest.vmid, "snapname": "cut", "retention": {"keep": 1, "pattern": "c*"}}
+    passed(lab.module("snapshot", {"vmid": guest.vmid, "snapname": "cut"}))
+    # What a node leaves behind that loses power in the middle: the mark of the section, and the lock on the guest.
+    config = lab.state / f"etc/nodes/{lab.node}/qemu-server/{guest.vmid}.conf"
+    body, section = config.read_text(encoding="utf-8").split("[cut]", maxsplit=1)
+    config.write_text(
+        f"{body.rstrip()}\nlock: snapshot\n\n[cut]{section.rstrip()}\nsnapstate: prepare\n", encoding="utf-8"
+    )
+
+    assert "cut off half way (snapstate prepare)" in refused(lab, "snapshot", task, guest.look)
+    back = {"vmid": guest.vmid, "snapname": "cut", "allow_data_loss": True}
+    assert "no way back to half a snapshot" in refused(lab, "snapshot_rollback", back, guest.look)
+    gone = {"vmid": guest.vmid, "snapname": "cut", "state": "absent", "allow_data_loss": True}
+    assert "Set force: true to remove it." in refused(lab, "snapshot", gone, guest.look)
+    other = passed(lab.module("snapshot", {"vmid": guest.vmid, "retention": {"keep": 1, "pattern": "c*"}}))
+    assert "Snapshot cut of guest" in str(other["warnings"]) and not other["changed"]
+
+    made = done(lab, "snapshot", {**task, "force": True}, guest.look)
+    assert [s["request"].split(" ")[0] for s in made["steps"]] == ["PUT", "DELETE", "POST"]
+    assert made["object"]["snapstate"] == ""
+    assert "lock" not in guest.api.config.get()
+
+
 def test_what_is_not_there_is_named(lab: Lab, guest: Guest) -> None:
     passed(lab.module("snapshot", {"vmid": guest.vmid, "snapname": "clean"}))
     missing = {"vmid": guest.vmid, "snapname": "nosuch", "allow_data_loss": True}
