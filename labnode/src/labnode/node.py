@@ -82,6 +82,7 @@ async def build(settings: Settings) -> Node:
     """
     node = Node(settings)
     node.qemu = await find_qemu(settings.kvm)
+    node.store.sweep()
     node.tasks.load()
     node.auth.load(settings.root_password)
     node.network.load()

@@ -20,6 +20,8 @@ from pathlib import Path
 
 from labnode.errors import ApiError
 
+_TEMPORARY = ".tmp"
+
 
 class Store:
     """Text files below one directory. Paths given to its methods are relative to it, e.g. ``etc/user.cfg``.
@@ -76,6 +78,11 @@ class Store:
             return []
         return sorted(p.name for p in directory.iterdir() if p.name.endswith(suffix) and not p.name.startswith("."))
 
+    def sweep(self) -> None:
+        """Remove what a kill left behind: half-written files, and uploads that nobody took."""
+        for stray in [*self.path("etc").rglob(f".*{_TEMPORARY}"), *self.path("tmp").glob("upload-*")]:
+            stray.unlink(missing_ok=True)
+
     @staticmethod
     def digest(text: str) -> str:
         """SHA-1 of the text in hexadecimal: what Proxmox VE calls ``digest`` of a configuration file."""
@@ -115,7 +122,7 @@ async def _flock(fd: int, path: Path, timeout: float, mode: int) -> None:
 def write_atomic(path: Path, data: bytes, mode: int = 0o640) -> None:
     """Replace ``path`` by ``data`` so that a crash leaves the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    fd, tmp = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    fd, tmp = tempfile.mkstemp(prefix=f".{path.name}.", suffix=_TEMPORARY, dir=path.parent)
     try:
         with os.fdopen(fd, "wb") as out:
             out.write(data)
