@@ -60,6 +60,7 @@ def wanted(params: Mapping[str, Any]) -> State:
     for group in _LISTED:
         _put_slots(state, group, params.get(group.name))
     _put_slots(state, _IP_CONFIGS, cloud.get("ip_configs"))
+    _in_megabytes(state)
     _unset(state, params.get("unset") or [])
     return state
 
@@ -94,6 +95,15 @@ def _put_slots(state: State, group: Group, entries: Iterable[Mapping[str, Any]] 
             raise Failure(f"{group.name}: {slot} is given twice. Leave one of the two out.")
         seen.add(slot)
         _put_fields(state, slot, group, entry)
+
+
+def _in_megabytes(state: State) -> None:
+    """Proxmox VE keeps limits in bytes as megabytes with three decimals (qemu-server Drive.pm parse_drive)."""
+    for key in [k for k in state if re.fullmatch(r"[a-z]+\d+\.bps(_rd|_wr)?", k)]:
+        slot, _dot, name = key.partition(".")
+        if not is_cleared(state.get(f"{slot}.m{name}")):
+            raise Failure(f"{slot}: {name} and m{name} are the same limit in two units. Leave one of the two out.")
+        state[f"{slot}.m{name}"] = round(state.pop(key) / 1024**2, 3)
 
 
 def _is_slot(group: Group, slot: str) -> bool:

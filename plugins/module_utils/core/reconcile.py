@@ -18,6 +18,8 @@ from .state import State, is_cleared, matches, public, render_diff
 from .steps import MASK, Failure, Missing, Step
 
 Params = Mapping[str, Any]
+# Each time somebody else is faster, somebody gets something done; so many at once are rare.
+_ATTEMPTS = 10
 
 
 class Target(Protocol):
@@ -157,23 +159,28 @@ def reconcile(resource: Resource, target: Target, params: Params, *, check: bool
     """Bring one object to its wanted state, or in check mode say how.
 
     When somebody else was faster, so that the object has changed since it was read (digest) or its id is taken, it is
-    looked up, read and planned once more. Write-only keys are sent although they cannot be compared where the task has
+    looked up, read and planned again. Write-only keys are sent although they cannot be compared where the task has
     ``update_password: always``.
 
     Raises Failure: from the seam; when an immutable key differs; when a step destroys data without
     ``allow_data_loss``; when after all passes the object still differs ("did not converge").
     """
-    try:
-        return _reconcile(resource, target, params, check)
-    except Failure as failure:
-        if check or not (complaints.is_stale_digest(failure.msg) or complaints.is_taken(failure.msg)):
-            raise
-        target.warnings.append(f"somebody else was faster ({failure.msg.rstrip('.')}), so this run looked again.")
-        done = failure.done
-    again = _reconcile(resource, target, params, check)
-    again.steps = [*done, *again.steps]
-    again.changed = again.changed or bool(done)
-    return again
+    done: list[dict[str, Any]] = []
+    for attempt in range(_ATTEMPTS):
+        try:
+            outcome = _reconcile(resource, target, params, check)
+        except Failure as failure:
+            done += failure.done
+            lost = complaints.is_stale_digest(failure.msg) or complaints.is_taken(failure.msg)
+            if check or not lost or attempt == _ATTEMPTS - 1:
+                failure.done = done
+                raise
+            target.warnings.append(f"somebody else was faster ({failure.msg.rstrip('.')}), so this run looked again.")
+        else:
+            break
+    outcome.steps = [*done, *outcome.steps]
+    outcome.changed = outcome.changed or bool(done)
+    return outcome
 
 
 def _reconcile(resource: Resource, target: Target, params: Params, check: bool) -> Outcome:

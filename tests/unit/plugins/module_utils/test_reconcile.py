@@ -184,7 +184,8 @@ def test_who_is_always_slower_fails() -> None:
             raise Failure("detected modified configuration - file changed by other user?", status=500)
 
     with pytest.raises(Failure, match="detected modified configuration"):
-        reconcile(resource({"a": 2}), Unlucky({"a": 1}), {})
+        reconcile(resource({"a": 2}), unlucky := Unlucky({"a": 1}), {})
+    assert len(unlucky.warnings) == 9
 
 
 def test_what_the_node_never_shows_is_sent_once_and_the_rest_is_still_checked() -> None:
