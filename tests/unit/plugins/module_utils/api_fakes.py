@@ -3,14 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api import Api
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_options import Settings
-from ansible_collections.pvelab.proxmox.plugins.module_utils.api_wire import NoAnswer, Refused, Reply, Request
-
-Answer: TypeAlias = "Reply | Refused | NoAnswer"
+from ansible_collections.pvelab.proxmox.plugins.module_utils.api_wire import Reply, Request
 
 
 class Clock:
@@ -32,13 +30,13 @@ class Clock:
 
 
 class FakeWire:
-    """Answers "METHOD /path" from lists: one after the other, the last for ever."""
+    """Answers "METHOD /path" from lists, one after the other and the last for ever; exceptions are raised."""
 
     where = "a node of the test"
     user = "root@pam"
     skew_s = 0.0
 
-    def __init__(self, answers: dict[str, Sequence[Answer] | Answer]) -> None:
+    def __init__(self, answers: Mapping[str, Sequence[Reply | Exception] | Reply | Exception]) -> None:
         self.answers = {k: list(v) if isinstance(v, Sequence) else [v] for k, v in answers.items()}
         self.sent: list[Request] = []
         self.closed = False

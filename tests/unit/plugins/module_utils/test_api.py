@@ -60,8 +60,7 @@ def test_wire_is_closed() -> None:
 
 
 def test_missing_library_is_named() -> None:
-    wire = FakeWire({"GET /nodes": [Reply(None)]})
-    wire.answers["GET /nodes"] = [MissingLibrary("proxmoxer")]  # type: ignore[list-item]
+    wire = FakeWire({"GET /nodes": MissingLibrary("proxmoxer")})
     with pytest.raises(Failure) as caught:
         api_over(wire).get("/nodes")
     assert caught.value.library == "proxmoxer"
