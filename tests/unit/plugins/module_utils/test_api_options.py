@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.pvelab.proxmox.plugins.doc_fragments.connection import ModuleDocFragment
+from ansible_collections.pvelab.proxmox.plugins.module_utils import module
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api import Api
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_errors import Scrubber
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_options import (
@@ -45,6 +47,18 @@ def test_names_and_variables_are_those_of_community_proxmox() -> None:
     }  # fmt: skip
     assert {name: CONNECTION[name]["env"] for name in theirs} == {name: [env] for name, env in theirs.items()}
     assert CONNECTION["validate_certs"]["default"] is True
+
+
+def test_environment_stands_in_for_options(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PROXMOX_HOST", "pve1")
+    monkeypatch.setenv("PROXMOX_HOSTS", "pve2,pve3")
+    monkeypatch.setenv("PROXMOX_VALIDATE_CERTS", "no")
+    monkeypatch.setenv("PROXMOX_API_TIMEOUT", "7")
+    spec = module._with_environment(Api.OPTIONS)
+    given = ArgumentSpecValidator(spec, **Api.CONSTRAINTS).validate({"api_timeout": 9}).validated_parameters
+    assert (given["api_host"], given["api_hosts"]) == ("pve1", ["pve2", "pve3"])
+    assert given["validate_certs"] is False and given["api_timeout"] == 9 and given["api_port"] == 8006
+    assert ArgumentSpecValidator(spec, **Api.CONSTRAINTS).validate({"api_token_id": "ci"}).error_messages
 
 
 def test_secrets_are_marked() -> None:
