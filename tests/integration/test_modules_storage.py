@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import subprocess
 from collections.abc import Iterator
 from functools import partial
@@ -15,7 +17,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.pvelab.proxmox.tests.integration.module_parts import done, passed, refused, same
-from ansible_collections.pvelab.proxmox.tests.lab import Lab
+from ansible_collections.pvelab.proxmox.tests.lab import Lab, until
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +115,23 @@ def test_a_large_upload_is_streamed(lab: Lab, folder: Path, store: str) -> None:
     assert next((folder / "depot").rglob("large.iso")).stat().st_size == 256 << 20
 
 
+def test_an_upload_that_is_cut_off_leaves_nothing_and_is_made_up_for(lab: Lab, folder: Path, store: str) -> None:
+    huge = folder / "huge.iso"
+    with huge.open("wb") as file:
+        file.write(b"\2" * 4096)
+        file.truncate(1 << 30)
+    task = {"storage": store, "src": str(huge)}
+    arriving = lab.state / "tmp"
+    sending = lab.begin_module("image", task)
+    until(lambda: any(f.stat().st_size for f in arriving.glob("upload-*")), "the upload has begun")
+    os.killpg(sending.pid, signal.SIGKILL)
+    sending.communicate(timeout=60)
+    until(lambda: not list(arriving.glob("upload-*")), "the node has cleared away what had come")
+    assert not list((folder / "depot").rglob("huge.iso"))
+    huge.write_bytes(b"\3" * 8192)
+    assert passed(lab.module("image", task))["object"]["size"] == 8192
+
+
 def test_an_image_is_downloaded_by_the_node(lab: Lab, api: Any, folder: Path, store: str, server: str) -> None:
     def look() -> Any:
         return sorted(v["volid"] for v in api.nodes(lab.node).storage(store).content.get())
@@ -124,6 +143,7 @@ def test_an_image_is_downloaded_by_the_node(lab: Lab, api: Any, folder: Path, st
     assert "checksum" in said
     made = done(lab, "image", {**task, "checksum": digest}, look)
     assert made["object"]["size"] == 65536
+    same(lab, "image", {**task, "compare": "size"})
     replaced = passed(lab.module("image", {**task, "force": True}))
     assert [s["request"].split(" ")[0] for s in replaced["steps"]] == ["DELETE", "POST"]
     missing = refused(lab, "image", {**task, "url": f"{server}/nosuch.iso"}, look)
