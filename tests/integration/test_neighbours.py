@@ -23,7 +23,7 @@ class Neighbour:
     def __call__(self, module: str, changed: bool = True, **params: Any) -> Any:
         result = self.lab.module(f"community.proxmox.proxmox_{module}", params)
         assert not result.get("failed"), result["msg"]
-        assert result["changed"] is changed, result
+        assert result.get("changed", False) is changed, result
         return result
 
 
@@ -60,7 +60,10 @@ def test_guest_lives(call: Neighbour, api: Any, vmid: int) -> None:
     until(lambda: guest.status.current.get()["status"] == "running", "the guest is back")
     call("kvm", node="pve1", vmid=vmid, name=f"guest{vmid}", update=True, description="changed", onboot=True)
     assert guest.config.get()["onboot"] == 1
-    call("kvm", node="pve1", vmid=vmid, state="absent", force=True, timeout=60)
+    # Its own way to stop a guest waits for one that has nothing on its disk and does not listen.
+    guest.status.stop.post()
+    until(lambda: guest.status.current.get()["status"] == "stopped", "the guest is off")
+    call("kvm", node="pve1", vmid=vmid, state="absent", timeout=60)
     assert vmid not in [g["vmid"] for g in api.nodes("pve1").qemu.get()]
 
 
@@ -135,7 +138,7 @@ def test_pools_have_members(call: Neighbour, api: Any, vmid: int) -> None:
 def test_storages_are_defined_and_removed(call: Neighbour, api: Any, tmp_path: Path) -> None:
     (tmp_path / "more").mkdir()
     said = {"name": "more", "type": "dir", "dir_options": {"path": str(tmp_path / "more")}, "content": ["images"]}
-    call("storage", nodes=["pve1"], **said)
+    call("storage", nodes=["pve1"], state="present", **said)
     assert api.storage("more").get()["type"] == "dir"
     call("storage", nodes=["pve1"], state="absent", **said)
     assert "more" not in [s["storage"] for s in api.storage.get()]
