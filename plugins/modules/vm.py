@@ -469,6 +469,10 @@ options:
           - Whether the disk has a thread of its own. For V(virtio) slots, and for V(scsi) ones with
             O(scsihw=virtio-scsi-single).
         type: bool
+      model:
+        description:
+          - Name of the model that an IDE disk shows, at most 40 bytes, URL-encoded.
+        type: str
       product:
         description:
           - Name of the product that a SCSI disk shows, at most 16 characters. Needs Proxmox VE 8.2.

@@ -304,7 +304,12 @@ _RATES = (
 )
 
 # Where a volume is: "storage" says it for a new one, "volume" names one that is there. Only "size" can grow later.
-_PLACE = (Field("storage"), Field("volume", aliases=("file",)), Field("size", "size"), Field("import_from"))
+_PLACE = (
+    Field("storage"),
+    Field("volume", aliases=("file",)),
+    Field("size", "size"),
+    Field("import_from", key="import-from"),
+)
 
 DRIVE = Group(
     "disks",
@@ -319,6 +324,7 @@ DRIVE = Group(
         Field("detect_zeroes", "bool"),
         Field("discard", choices=("ignore", "on")),
         Field("iothread", "bool"),
+        Field("model"),
         Field("product", since="8.2"),
         Field("queues", "int"),
         Field("replicate", "bool", default=True),
@@ -343,7 +349,7 @@ EFIDISK = Group(
     "efidisk0",
     (
         *_PLACE[:2],
-        Field("import_from"),
+        Field("import_from", key="import-from"),
         Field("format", choices=("raw", "qcow", "qed", "qcow2", "vmdk", "cloop")),
         Field("efitype", choices=("2m", "4m"), default="2m"),
         Field("ms_cert", key="ms-cert", choices=("2011", "2023", "2023w", "2023k"), default="2011", since="9.1"),
@@ -358,7 +364,7 @@ TPM = Group(
     "tpmstate0",
     (
         *_PLACE[:2],
-        Field("import_from"),
+        Field("import_from", key="import-from"),
         Field("format", choices=("raw", "qcow2", "vmdk"), since="9.1"),
         Field("version", choices=("v1.2", "v2.0"), default="v1.2"),
     ),
