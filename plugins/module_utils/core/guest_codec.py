@@ -196,7 +196,7 @@ def render_new_drive(slot: str, values: Mapping[str, Any]) -> str:
 
 def _drive(group: Group, head: str, values: Mapping[str, Any]) -> str:
     parts = {_key(group, k): _encoded(group, k, v) for k, v in values.items()}
-    order = ["import-from", *(f.stored for f in group.fields)]
+    order = dict.fromkeys(["import-from", *(f.stored for f in group.fields)])
     return ",".join(filter(None, (head, propstring.render(parts, None, order))))
 
 
