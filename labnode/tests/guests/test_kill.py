@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+from pathlib import Path
 
 import pytest
 import requests
@@ -22,6 +23,14 @@ def lab(tmp_path):
             served.start()
         assert served.stop() == 0
         assert not [vmid for vmid in (100, 101) if served.pid(vmid)]
+
+
+def random_image(path: Path) -> Path:
+    """48 MiB that take a moment to copy."""
+    with path.open("wb") as out:
+        for _ in range(48):
+            out.write(os.urandom(1 << 20))
+    return path
 
 
 def test_guests_run_on_and_are_found_again(lab):
@@ -60,10 +69,7 @@ def test_answered_changes_survive_a_kill_at_any_moment(lab):
 
 
 def test_a_create_cut_off_can_be_seen_and_destroyed(lab, tmp_path):
-    source = tmp_path / "source.raw"
-    with source.open("wb") as out:
-        for _ in range(48):
-            out.write(os.urandom(1 << 20))
+    source = random_image(tmp_path / "source.raw")
     lab.call("POST", "", vmid=100, scsi0=f"local:0,import-from={source},format=qcow2")
     images = lab.state / "storage/local/images/100"
     with contextlib.suppress(AssertionError):
@@ -79,6 +85,40 @@ def test_a_create_cut_off_can_be_seen_and_destroyed(lab, tmp_path):
     assert lab.done("DELETE", "100", skiplock=1, destroy__unreferenced__disks=1) == "OK"
     assert not images.exists()
     assert lab.done("POST", "", vmid=100, **SMALL) == "OK"
+
+
+def test_a_clone_cut_off_can_be_seen_and_destroyed(lab, tmp_path):
+    source = random_image(tmp_path / "source.raw")
+    assert lab.done("POST", "", vmid=100, scsi0=f"local:0,import-from={source},format=qcow2") == "OK"
+    lab.call("POST", "100/clone", newid=101, full=1)
+    images = lab.state / "storage/local/images/101"
+    with contextlib.suppress(AssertionError):
+        until(lambda: images.is_dir() and list(images.iterdir()), "the copy has begun", 5)
+    lab.kill()
+    lab.start()
+    conf = lab.call("GET", "101/config")
+    if "lock" not in conf:
+        pytest.skip("the copy was faster than the kill")
+    assert conf["lock"] == "clone"
+    assert "lock" not in lab.call("GET", "100/config")
+    assert lab.done("DELETE", "101", skiplock=1, destroy__unreferenced__disks=1) == "OK"
+    assert not images.exists()
+    assert lab.done("POST", "100/clone", newid=101, full=1) == "OK"
+
+
+def test_an_interrupted_clone_cleans_up(lab, tmp_path):
+    source = random_image(tmp_path / "source.raw")
+    assert lab.done("POST", "", vmid=100, scsi0=f"local:0,import-from={source},format=qcow2") == "OK"
+    upid = lab.call("POST", "100/clone", newid=101, full=1)
+    images = lab.state / "storage/local/images/101"
+    with contextlib.suppress(AssertionError):
+        until(lambda: images.is_dir() and list(images.iterdir()), "the copy has begun", 5)
+    lab.call("DELETE", f"/nodes/pve1/tasks/{upid}")
+    if lab.wait(upid) == "OK":
+        pytest.skip("the copy was faster than the interrupt")
+    assert [row["vmid"] for row in lab.call("GET", "")] == [100]
+    assert not images.exists()
+    assert lab.done("POST", "100/clone", newid=101, full=1) == "OK"
 
 
 def test_a_node_that_goes_down_stops_its_guests_and_boots_them_again(lab):

@@ -14,6 +14,7 @@ from labnode.tasks import Task
 
 GUEST = "/nodes/{node}/qemu/{vmid}"
 STATUS = f"{GUEST}/status"
+PAUSED = ("paused", "prelaunch", "suspended", "postmigrate")
 VERBS = ("current", "start", "stop", "reset", "shutdown", "suspend", "reboot", "resume")
 
 
@@ -108,7 +109,7 @@ async def shutdown(ctx: Ctx) -> str:
     vmid, force = p["vmid"], bool(p.get("forceStop"))
     _root_params(ctx, "skiplock", "keepActive")
     asks = True
-    if g.running(vmid) and await g.machines.status(vmid) in ("paused", "postmigrate", "io-error"):
+    if g.running(vmid) and await g.machines.status(vmid) in PAUSED:
         if not force:
             raise ApiError("VM is paused - cannot shutdown")
         asks = False
@@ -127,7 +128,7 @@ async def reboot(ctx: Ctx) -> str:
     """Shut down and start again with pending changes applied."""
     g, vmid = ctx.node.guests, ctx.params["vmid"]
     _must_run(ctx)
-    if await g.machines.status(vmid) in ("paused", "postmigrate", "io-error"):
+    if await g.machines.status(vmid) in PAUSED:
         raise ApiError("VM is paused - cannot shutdown")
 
     async def worker(task: Task) -> None:
