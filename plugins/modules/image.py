@@ -84,7 +84,9 @@ options:
     type: bool
     default: false
   state:
-    description: Whether the file is to be there.
+    description:
+      - Whether the file is to be there.
+      - Where there is no such storage, there is no such file, and V(absent) is content.
     type: str
     choices: [present, absent]
     default: present

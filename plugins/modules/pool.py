@@ -177,7 +177,8 @@ def _emptied(have: State, params: Params) -> list[Call]:
 def _members(params: Params, verb: str, members: dict[str, list[Any]], extra: dict[str, int]) -> Call:
     method, path, sent = _address("PUT", params)
     lists = {k: ",".join(str(m) for m in sorted(v)) for k, v in members.items() if v}
-    return Call(method, path, {**sent, **lists, **extra}, label=f"{verb} pool {params['poolid']}: {lists}")
+    named = " and ".join(f"{'guest' if k == 'vms' else k} {v}" for k, v in lists.items())
+    return Call(method, path, {**sent, **lists, **extra}, label=f"{verb} pool {params['poolid']}: {named}")
 
 
 def _address(method: str, params: Params) -> tuple[str, str, dict[str, Any]]:

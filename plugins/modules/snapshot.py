@@ -59,7 +59,9 @@ options:
     type: bool
     default: false
   state:
-    description: Whether there is to be such a snapshot.
+    description:
+      - Whether there is to be such a snapshot.
+      - Where there is no such guest, there is no such snapshot, and V(absent) is content.
     type: str
     choices: [present, absent]
     default: present
