@@ -26,7 +26,7 @@ from labnode import api, body, dispatch
 from labnode.dispatch import Caller
 from labnode.errors import ApiError, AuthError
 from labnode.node import Node
-from labnode.route import Answer, Ctx
+from labnode.route import Answer, Ctx, Raw
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,9 @@ def as_json(shown: dict[str, Any], status: int, reason: str) -> web.Response:
 
 
 def plain_values(value: Any) -> Any:
-    """The value with every bool as an int and every set as a sorted list."""
+    """The value with every bool as an int (not within ``Raw``) and every set as a sorted list."""
+    if isinstance(value, Raw):
+        return value.value
     if isinstance(value, bool):
         return int(value)
     if isinstance(value, dict):

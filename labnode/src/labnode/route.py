@@ -40,6 +40,13 @@ class Answer:
         object.__setattr__(self, "extra", extra)
 
 
+@dataclass(frozen=True)
+class Raw:
+    """Part of an answer that comes from QEMU or a guest: its booleans stay true and false, where others become 1 and 0."""
+
+    value: Any
+
+
 @dataclass
 class Ctx:
     """One request as a handler sees it.

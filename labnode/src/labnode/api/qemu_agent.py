@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from labnode.errors import ApiError
-from labnode.route import Ctx, route
+from labnode.route import Ctx, Raw, route
 
 AGENT = "/nodes/{node}/qemu/{vmid}/agent"
 READ_LIMIT = 16 << 20
@@ -47,7 +47,7 @@ async def _command(ctx: Ctx, command: str, args: Mapping[str, Any] | None = None
 async def _plain(ctx: Ctx, command: str) -> dict[str, Any]:
     await _available(ctx)
     try:
-        return {"result": await _command(ctx, command)}
+        return {"result": Raw(await _command(ctx, command))}
     except ApiError:
         if command in SILENT:  # the agent does not answer these when they work
             return {"result": None}

@@ -10,6 +10,7 @@ from labnode.guests import related, values
 from labnode.guests.configfile import GuestConfig, Section
 from labnode.guests.drive import boot_disk
 from labnode.guests.propstring import Format, PropertyError, parse
+from labnode.route import Raw
 
 if TYPE_CHECKING:
     from labnode.guests.service import GuestService
@@ -100,6 +101,7 @@ async def current(g: GuestService, vmid: int) -> dict[str, Any]:
     """``GET .../status/current``: the full row with HA, display and agent."""
     main = g.load(vmid).main
     row = await guest_status(g, vmid)
+    row.update({key: Raw(row[key]) for key in ("blockstat", "proxmox-support") if key in row})
     state = related.ha_state(g, vmid)
     row["ha"] = {"managed": 1, "state": state} if state else {"managed": 0}
     row.update(_display(main))
