@@ -267,3 +267,12 @@ async def test_hookscripts(lab):
     script.with_name("hook.sh.stop").touch()
     assert (await lab.done("POST", "100/status/start")).startswith("hookscript error for 100 on pre-start: command")
     assert not lab.guests.running(100)
+
+
+async def test_a_value_cannot_smuggle_in_another_option(lab):
+    await lab.done("POST", "", vmid=100)
+    for method, path, params in (("PUT", "100/config", {}), ("POST", "", {"vmid": 101})):
+        with pytest.raises(ApiError):
+            await lab.call(method, path, ciuser="me\nargs: -S", **params)
+    assert not lab.guests.exists(101)
+    assert "args" not in await lab.config(100)

@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labnode.errors import ApiError
 from labnode.guests import configfile, drive, options, pending, values
 from labnode.guests.configfile import GuestConfig
+from labnode.guests.create import CONTROL
 from labnode.guests.propstring import PropertyError, format_size, parse_size
+from labnode.schema.table import table
 
 TEXT = st.text(st.characters(min_codepoint=32, max_codepoint=126), min_size=1, max_size=20).map(str.strip).filter(bool)
 WORD = st.from_regex(r"[a-z0-9][a-z0-9._\-]{0,10}", fullmatch=True)
@@ -204,3 +207,27 @@ def test_agent_and_hotplug():
     assert values.agent({"agent": "enabled=0,fstrim_cloned_disks=1"}) == {}
     assert values.hotplug_features({}) == {"network", "disk", "usb"}
     assert values.hotplug_features({"hotplug": "0"}) == frozenset()
+
+
+def test_every_option_of_the_schema_is_known_with_its_type():
+    facts = table().method("POST", "/nodes/{node}/qemu").params
+    for name, fact in facts.items():
+        if name in CONTROL:
+            continue
+        for key in [name.replace("[n]", "0")]:
+            assert options.exists(key), key
+            assert (fact.get("type") == "boolean") == (key in options.BOOLEANS), key
+            assert (fact.get("type") == "integer") == (key in options.INTEGERS), key
+
+
+@pytest.mark.parametrize("value", ["a\nargs: -S", "a\rargs: -S"])
+def test_no_value_becomes_a_second_line(value):
+    with pytest.raises(ApiError, match="unable to parse value of 'ciuser' - property contains a line feed"):
+        configfile.render(GuestConfig({"ciuser": value}))
+
+
+def test_lines_that_are_no_setting_are_dropped():
+    conf = configfile.parse("cores: 2\nnosuch: 1\ndelete: x\n[PENDING]\ndelete: cores\n[snap]\nsnapstate: prepare\n")
+    assert conf.main == {"cores": "2"}
+    assert conf.pending == {"delete": "cores"}
+    assert conf.snapshots == {"snap": {"snapstate": "prepare"}}

@@ -17,6 +17,7 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import quote, unquote
 
+from labnode.errors import ApiError
 from labnode.guests import options
 from labnode.guests.drive import drives
 from labnode.store import Store
@@ -63,7 +64,7 @@ def parse(text: str, name: str = "?") -> GuestConfig:
             continue
         elif line.startswith("#"):
             section["description"] = section.get("description", "") + unquote(line[1:]) + "\n"
-        elif match := _LINE_RE.fullmatch(line):
+        elif (match := _LINE_RE.fullmatch(line)) and _known(conf, section, match[1]):
             _put(section, match[1], match[2])
         else:
             log.warning("guest %s: line skipped, it is no setting: %s", name, line)
@@ -83,6 +84,12 @@ def _open(conf: GuestConfig, line: str, name: str) -> Section | None:
     if match[2].upper() == "PENDING":
         return conf.pending
     return conf.snapshots.setdefault(match[2], {})
+
+
+def _known(conf: GuestConfig, section: Section, key: str) -> bool:
+    if options.exists(key) or key == "snapstate":
+        return True
+    return key == "delete" if section is conf.pending else any(section is own for own in conf.special.values())
 
 
 def _put(section: Section, key: str, value: str) -> None:
@@ -112,6 +119,12 @@ def render(conf: GuestConfig) -> str:
     return text
 
 
+def check_line(key: str, value: str) -> None:
+    """ApiError for a value that would be more than one line of the file, and so could set other options."""
+    if "\n" in value or "\r" in value:
+        raise ApiError(f"unable to parse value of '{key}' - property contains a line feed")
+
+
 def _lines(section: Section, *, empty_description: bool = False) -> str:
     out = []
     description = section.get("description")
@@ -119,5 +132,8 @@ def _lines(section: Section, *, empty_description: bool = False) -> str:
         out = ["#" + quote(line, safe=_SAFE) for line in description.rstrip("\n").split("\n")]
     elif description is not None and empty_description:
         out = ["#"]
-    out += [f"{key}: {value}" for key, value in sorted(section.items()) if key != "description"]
+    for key, value in sorted(section.items()):
+        if key != "description" and value.strip():
+            check_line(key, value)
+            out.append(f"{key}: {value}")
     return "".join(line + "\n" for line in out)

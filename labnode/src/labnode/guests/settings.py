@@ -12,7 +12,7 @@ from urllib.parse import unquote
 
 from labnode.errors import ApiError, ParamError
 from labnode.guests import access, disks, options, values
-from labnode.guests.configfile import Section
+from labnode.guests.configfile import Section, check_line
 from labnode.guests.out import Who
 from labnode.guests.propstring import PropertyError
 
@@ -32,6 +32,9 @@ def check(
     """Check every option by its value and by what the user may do, and rewrite it as it will be stored.
 
     ``pool`` is the pool a new guest joins, ``storage`` where its volumes go when they name none."""
+    for key, value in settings.items():
+        if key != "description":
+            check_line(key, value)
     found = [disks.prepared(g, key, settings[key]) for key in sorted(settings) if options.is_drive(key)]
     access.check_storage(g, who, vmid, found, storage)
     access.check_options(who, vmid, settings, pool=pool)
