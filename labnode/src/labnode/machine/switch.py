@@ -92,6 +92,7 @@ class Switch:
             path.chmod(0o700)
         (sockets / "mgmt").unlink(missing_ok=True)
         (where / "ports.json").unlink(missing_ok=True)  # a new switch has no ports yet
+        (where / "pid").unlink(missing_ok=True)  # vde_switch gives up when there is one already
         # the long lines of the command: data socket, management socket, no terminal, pid file
         argv = [
             program,
