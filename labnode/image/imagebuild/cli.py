@@ -24,6 +24,7 @@ from .rootfs import Kernel, Tree, busybox, kernel_modules, program
 SOURCES = Path(__file__).resolve().parent.parent
 CACHE = SOURCES.parent.parent / ".cache" / "image"
 NAME = "canary.qcow2"
+CHECKED = "checked"
 # The small kernel boots in two seconds less under emulation but has no AHCI and no e1000: boot.lua decides.
 KERNELS = {"cloud": "linux-image-cloud-amd64", "full": "linux-image-amd64"}
 LUA = ("lua.c32", "liblua.c32", "pci.c32", "syslinux.c32", "libcom32.c32")
@@ -66,6 +67,10 @@ def build(cache: Path, *, quiet: bool = False) -> Path:
     begun = time.monotonic()
     if platform.machine() != "x86_64":
         raise BuildError(f"the guest image is built from amd64 packages; this machine is {platform.machine()}")
+    known = _known(cache)
+    if known is not None:
+        return known
+    world = _world()
     archive = Archive(cache)
     packages = _packages(archive)
     image = cache / f"canary-{_digest(packages)}.qcow2"
@@ -80,7 +85,26 @@ def build(cache: Path, *, quiet: bool = False) -> Path:
             print(f"guest image: built in {time.monotonic() - begun:.1f} s, {size:.1f} MB", file=sys.stderr)
     _point(cache / NAME, image)
     _forget_others(cache, image, packages)
+    (cache / CHECKED).write_text(f"{world} {image.name}", encoding="utf-8")
     return cache / NAME
+
+
+def _known(cache: Path) -> Path | None:
+    """The image, when neither the sources nor apt's lists have changed since it was last looked at: apt is slow."""
+    try:
+        world, name = (cache / CHECKED).read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return None
+    current = world == _world() and (cache / name).exists() and (cache / NAME).exists()
+    return cache / NAME if current else None
+
+
+def _world() -> str:
+    digest = _source_digest()
+    for place in ("/var/lib/apt/lists", "/etc/apt/sources.list", "/etc/apt/sources.list.d", "/etc/apt/preferences.d"):
+        if os.path.exists(place):
+            digest.update(f"\0{place}\0{os.stat(place).st_mtime_ns}".encode())
+    return digest.hexdigest()
 
 
 def _packages(archive: Archive) -> dict[str, Package]:
@@ -99,12 +123,18 @@ def _packages(archive: Archive) -> dict[str, Package]:
 
 
 def _digest(packages: dict[str, Package]) -> str:
-    digest = hashlib.sha256("\n".join(sorted(package.label for package in packages.values())).encode())
+    digest = _source_digest()
+    digest.update("\n".join(sorted(package.label for package in packages.values())).encode())
+    return digest.hexdigest()[:16]
+
+
+def _source_digest() -> hashlib._Hash:
+    digest = hashlib.sha256()
     for path in sorted(SOURCES.rglob("*")):
         if path.is_file() and path.suffix not in {".pyc", ".md"}:
             digest.update(f"\0{path.relative_to(SOURCES)}\0{path.stat().st_mode & 0o111}\0".encode())
             digest.update(path.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest
 
 
 def _make(archive: Archive, packages: dict[str, Package], work: Path) -> Path:
