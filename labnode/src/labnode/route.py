@@ -42,7 +42,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Raw:
-    """Part of an answer that comes from QEMU or a guest: its booleans stay true and false, where others become 1 and 0."""
+    """Part of an answer that is QEMU's or a guest's: its booleans stay true and false, others become 1 and 0."""
 
     value: Any
 

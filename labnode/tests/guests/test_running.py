@@ -7,6 +7,7 @@ import asyncio
 
 import pytest
 
+from labnode.app import plain_values
 from labnode.errors import ApiError, ParamError
 
 SMALL = {"scsi0": "local:0.01,format=qcow2", "net0": "virtio=BC:24:11:00:00:01,bridge=vmbr0", "memory": 64, "kvm": 0}
@@ -182,7 +183,7 @@ async def test_agent(running):
     with pytest.raises(ApiError, match="VM 100 is not running"):
         await running.call("GET", "100/agent/info")
     await running.done("POST", "100/status/start")
-    assert await running.call("POST", "100/agent/ping") == {"result": {}}
+    assert plain_values(await running.call("POST", "100/agent/ping")) == {"result": {}}
     assert (await running.call("GET", "100/status/current"))["agent"] == 1
     running.machines.refuse.add("agent")
     with pytest.raises(ApiError, match="QEMU guest agent is not running"):
