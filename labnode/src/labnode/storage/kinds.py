@@ -46,7 +46,7 @@ KINDS: dict[str, Kind] = {
     "dir": Kind(
         (*FILES, "none"),
         _DISKS,
-        ("path",),
+        ("path", "snapshot-as-volume-chain"),
         (
             "content-dirs",
             "shared",
@@ -67,11 +67,19 @@ KINDS: dict[str, Kind] = {
         ("shared", *PRUNE, "format", "is_mountpoint", "nocow", *MAKE, "preallocation"),
         ("raw", "subvol"),
     ),
-    "nfs": Kind(FILES, ("images",), ("path", "server", "export"), _NET, _IMAGE_FORMATS, shared=True, mount=True),
+    "nfs": Kind(
+        FILES,
+        ("images",),
+        ("path", "server", "export", "snapshot-as-volume-chain"),
+        _NET,
+        _IMAGE_FORMATS,
+        shared=True,
+        mount=True,
+    ),
     "cifs": Kind(
         FILES,
         ("images",),
-        ("path", "server", "share"),
+        ("path", "server", "share", "snapshot-as-volume-chain"),
         (*_NET, "subdir", "username", "password", "domain", "smbversion"),
         _IMAGE_FORMATS,
         ("password",),
