@@ -25,8 +25,8 @@ from demo_node import Node, NodeError, Show, processes_below
 from demo_summary import heartbeats_on_disk, summary
 
 ROOT = Path(__file__).resolve().parent.parent
-LAB = ROOT / ".lab"
-LOGS = ROOT / ".cache" / "demo"  # outlive the lab, so that a failure can be looked at
+LAB = Path(os.environ.get("LAB_STATE") or ROOT / ".lab")
+LOGS = Path(os.environ.get("LAB_LOGS") or ROOT / ".cache" / "demo")  # outlive the lab: a failure can be looked at
 BIN = Path(sys.executable).parent
 PLAYBOOK = ROOT / "playbooks" / "site.yml"
 RECAP = re.compile(r"^\S+\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
@@ -78,7 +78,7 @@ def ignore_signals() -> None:
 @contextmanager
 def only_one() -> Iterator[None]:
     """One demo at a time in this tree."""
-    lock = ROOT / ".cache" / "demo.lock"
+    lock = LOGS / "lock"
     LOGS.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as handle:
         try:
@@ -213,13 +213,16 @@ def environment(node: Node, image: Path) -> dict[str, str]:
 
 
 def take_down(show: Show, node: Node) -> None:
-    """Stop the node, hold the guests' disks against what they acknowledged, and remove everything."""
+    """Stop the node, hold the guests' disks against what they acknowledged, and remove everything.
+
+    Nothing is gained by interrupting this, so nothing can.
+    """
+    ignore_signals()
     try:
         with show.step("Taking it down") as note:
             node.stop()
             note(heartbeats_on_disk(node))
     finally:
-        ignore_signals()
         node.remove()
 
 
@@ -249,14 +252,13 @@ def down(show: Show) -> int:
 
 
 def how_to_talk(node: Node) -> str:
-    here = os.path.relpath(ROOT)
-    cd = "" if here == "." else f"cd {ROOT}\n  "
+    lab = os.path.relpath(node.state, ROOT)
     return f"""
-  {cd}curl --cacert {node.certificate.relative_to(ROOT)} {node.url}/api2/json/access/ticket \\
-      -d username=root@pam --data-urlencode password@.lab/demo/password
+  curl --cacert {os.path.relpath(node.certificate, ROOT)} {node.url}/api2/json/access/ticket \\
+      -d username=root@pam -d password="$(cat {lab}/demo/password)"
   .venv/bin/ansible-playbook -i inventories/embedded playbooks/site.yml --check --diff
-  .venv/bin/labnode canary check .lab/storage/lab/images/101/vm-101-disk-0.qcow2 --serial .lab/run/101/serial.log
-  make demo-down        # stop the guests and the node, and remove .lab
+  tail -f {lab}/run/101/serial.log     # the heartbeat of web1
+  make demo-down                   # stop the guests and the node, and remove everything they have
 """
 
 

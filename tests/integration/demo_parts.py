@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Run the demo as a person does, in a lab of the test's own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = 400.0
+
+
+class Demo:
+    """One lab directory; `start` runs tools/demo or tools/demo-down in a session of its own, as a terminal would."""
+
+    def __init__(self, folder: Path) -> None:
+        self.lab = folder / "lab"
+        self.logs = folder / "logs"
+        self.out = folder / "out.txt"
+
+    def start(self, program: str = "demo", **more: str) -> subprocess.Popen[bytes]:
+        environment = {**os.environ, "LAB_STATE": str(self.lab), "LAB_LOGS": str(self.logs), "KVM": "off", **more}
+        with self.out.open("wb") as out:
+            return subprocess.Popen(
+                [ROOT / "tools" / program],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+            )
+
+    def run(self, program: str = "demo", **more: str) -> str:
+        """To the end; what it said."""
+        process = self.start(program, **more)
+        assert process.wait(LIMIT_S) == 0, self.said()
+        return self.said()
+
+    def said(self) -> str:
+        return self.out.read_text(encoding="utf-8", errors="replace")
+
+    def wait_for(self, process: subprocess.Popen[bytes], text: str) -> None:
+        deadline = time.monotonic() + LIMIT_S
+        while text not in self.said():
+            assert process.poll() is None, f"it ended before it said {text!r}:\n{self.said()}"
+            assert time.monotonic() < deadline, f"it never said {text!r}:\n{self.said()}"
+            time.sleep(0.05)
+
+    def interrupt(self, process: subprocess.Popen[bytes]) -> int:
+        """Ctrl-C: to everything in the foreground."""
+        os.killpg(process.pid, signal.SIGINT)
+        return process.wait(LIMIT_S)
+
+    def processes(self) -> list[str]:
+        """Command lines of whatever still works for this lab."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "environ"]):
+            line = " ".join(process.info["cmdline"] or [])
+            mine = str(self.lab) in line or (process.info["environ"] or {}).get("LAB_STATE") == str(self.lab)
+            if mine and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(line)
+        return found
+
+    def is_gone(self) -> None:
+        """No process and no file is left. Ended processes may take a moment to be gone."""
+        deadline = time.monotonic() + 10
+        while self.processes() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert self.processes() == []
+        assert not self.lab.exists()
+
+    def sweep(self) -> None:
+        """After a test that failed half way."""
+        for process in psutil.process_iter(["cmdline"]):
+            if str(self.lab) in " ".join(process.info["cmdline"] or []):
+                process.kill()
+        shutil.rmtree(self.lab, ignore_errors=True)
