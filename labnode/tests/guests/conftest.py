@@ -91,6 +91,11 @@ class Machines:
         self.states[vmid] = "paused"
         return 5
 
+    async def copy(self, vmid: int, targets: dict[str, str], **_how: Any) -> None:
+        if "copy" in self.refuse:
+            raise ApiError("the copy failed")
+        self.did.append(("copy", vmid, dict(targets)))
+
     async def block_snapshot(self, vmid: int, drive: str, name: str) -> None:
         if "block_snapshot" in self.refuse:
             raise ApiError("qmp command failed")

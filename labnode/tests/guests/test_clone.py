@@ -76,6 +76,21 @@ async def test_a_failed_clone_leaves_nothing(guest):
     assert await guest.volumes(110) == []
 
 
+async def test_a_running_guest_is_copied_at_one_moment(guest):
+    await guest.call("PUT", "100/config", virtio0="local:0.01", ide2="local:cloudinit")
+    await guest.done("POST", "100/status/start")
+    guest.machines.did.clear()
+    assert await guest.done("POST", "100/clone", newid=110, full=1) == "OK"
+    copied = {"scsi0": "local:110/vm-110-disk-0.qcow2", "virtio0": "local:110/vm-110-disk-1.raw"}
+    assert guest.machines.did == [("copy", 100, copied)]
+    conf = await guest.config(110)
+    assert conf["virtio0"].startswith("local:110/vm-110-disk-1.raw,")
+    assert conf["ide2"] == "local:110/vm-110-cloudinit.qcow2,media=cdrom"
+    guest.machines.refuse.add("copy")
+    assert await guest.done("POST", "100/clone", newid=111, full=1) == "clone failed: the copy failed"
+    assert await guest.volumes(111) == [] and not guest.guests.exists(111)
+
+
 async def test_move_a_disk(guest, tmp_path):
     assert await guest.done("POST", "100/move_disk", disk="scsi0", storage="local", format="raw") == "OK"
     conf = await guest.config(100)

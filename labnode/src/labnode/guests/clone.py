@@ -132,8 +132,10 @@ async def work(g: GuestService, asked: Clone, out: Out) -> None:
         g.store.write(g.rel(req.newid), "# qmclone temporary file\nlock: clone\n")
         made: list[str] = []
         try:
+            live = await _copy_live(g, req, made, out)
             for drive in sorted(req.drives, key=lambda d: d.key):
-                section[drive.key] = str(await _copy(g, req, drive, made, out))
+                volid = live.get(drive.key) or await _copy(g, req, drive, made, out)
+                section[drive.key] = str(await _pointed(g, drive, volid))
                 g.save(req.newid, GuestConfig({**section, "lock": "clone"}))
             g.save(req.newid, GuestConfig(section))
             if pool := req.params.get("pool"):
@@ -163,7 +165,28 @@ def _identity(g: GuestService, req: Clone) -> Section:
     return section
 
 
-async def _copy(g: GuestService, req: Clone, drive: Drive, made: list[str], out: Out) -> Drive:
+async def _copy_live(g: GuestService, req: Clone, made: list[str], out: Out) -> dict[str, str]:
+    """Copies of a running guest's disks, all of one moment, made by its QEMU while it runs on; new volumes by drive."""
+    if req.snap or not g.running(req.vmid):
+        return {}
+    found: dict[str, str] = {}
+    for drive in req.drives:
+        if req.copies(drive) and not drive.is_cloudinit and options.kind(drive.key) in options.DISK_KINDS:
+            out.log(f"create full clone of drive {drive.key} ({drive.file})")
+            found[drive.key] = await _allocate(g, req, drive, out)
+            made.append(found[drive.key])
+    if found:
+        await g.machines.copy(req.vmid, found, log=out.log)
+    return found
+
+
+async def _allocate(g: GuestService, req: Clone, drive: Drive, out: Out) -> str:
+    storeid = req.storage or drive.storeid or "local"
+    size = (await g.storage.info(drive.file)).size
+    return await g.storage.alloc(storeid, req.newid, target_format(g, req, drive, out), size, log=out.log)
+
+
+async def _copy(g: GuestService, req: Clone, drive: Drive, made: list[str], out: Out) -> str:
     full = req.copies(drive)
     out.log(f"create {'full' if full else 'linked'} clone of drive {drive.key} ({drive.file})")
     if not full:
@@ -173,6 +196,11 @@ async def _copy(g: GuestService, req: Clone, drive: Drive, made: list[str], out:
     else:
         volid = await copy_volume(g, req, drive, out)
     made.append(volid)
+    return volid
+
+
+async def _pointed(g: GuestService, drive: Drive, volid: str) -> Drive:
+    """The drive with another volume in it."""
     drive.options.pop("format", None)
     drive.file = volid
     if not drive.is_cloudinit:
@@ -189,7 +217,17 @@ async def _cloudinit(g: GuestService, req: Clone, drive: Drive, out: Out) -> str
 
 
 async def copy_volume(g: GuestService, req: Clone, drive: Drive, out: Out) -> str:
-    """A full copy of a disk: by the storage, or out of the running guest by its QEMU; the new volume's id."""
+    """A full copy of a volume by the storage; the new volume's id. A running guest is held still meanwhile."""
+    storeid = req.storage or drive.storeid or "local"
+    fmt = target_format(g, req, drive, out)
+    if g.running(req.vmid) and not req.snap:
+        async with held_still(g, req.vmid):
+            return await g.storage.clone_full(drive.file, storeid, req.newid, fmt, log=out.log)
+    return await g.storage.clone_full(drive.file, storeid, req.newid, fmt, snap=req.snap, log=out.log)
+
+
+def target_format(g: GuestService, req: Clone, drive: Drive, out: Out) -> str:
+    """The format of a copy: the one asked for, else the source's, where the storage takes it."""
     storeid = req.storage or drive.storeid or "local"
     fmt = req.params.get("format") or g.storage.parse(drive.file).fmt
     if fmt not in g.storage.formats(storeid):
@@ -197,10 +235,7 @@ async def copy_volume(g: GuestService, req: Clone, drive: Drive, out: Out) -> st
         if req.params.get("format"):
             out.log(f"format '{fmt}' is not supported by the target storage '{storeid}' - using '{better}' instead")
         fmt = better
-    if g.running(req.vmid) and not req.snap:
-        async with held_still(g, req.vmid):
-            return await g.storage.clone_full(drive.file, storeid, req.newid, fmt, log=out.log)
-    return await g.storage.clone_full(drive.file, storeid, req.newid, fmt, snap=req.snap, log=out.log)
+    return str(fmt)
 
 
 @contextlib.asynccontextmanager

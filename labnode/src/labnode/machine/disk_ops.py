@@ -56,13 +56,12 @@ async def mirror(guest: Guest, key: str, target: Path, fmt: str, log: Log) -> No
         await _try(qmp, "blockdev-del", node_name=old)
 
 
-async def backup(guest: Guest, targets: Mapping[str, Path], log: Log) -> None:
-    """One transaction starts all copies, so they show the drives at one moment. The targets are raw files that
-    exist."""
+async def backup(guest: Guest, targets: Mapping[str, Medium], log: Log) -> None:
+    """One transaction starts all copies, so they show the drives at one moment. The targets exist and are as large."""
     try:
         async with guest.monitor() as qmp:
-            for key, path in targets.items():
-                node = block_node(key, Medium(path, "raw"), {"cache": "writeback"})
+            for key, medium in targets.items():
+                node = block_node(key, medium, {"cache": "writeback"})
                 node["node-name"], node["file"]["node-name"] = f"copy-{key}", f"file-copy-{key}"
                 node["discard"] = node["file"]["discard"] = "unmap"
                 node["detect-zeroes"] = "unmap"

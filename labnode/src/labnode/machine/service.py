@@ -24,6 +24,7 @@ from labnode.errors import ApiError
 from labnode.guests import values
 from labnode.guests.propstring import Format, parse
 from labnode.machine import cloudinit, command, disk_ops, hotplug, tpm
+from labnode.machine.drives import Medium
 from labnode.machine.guest import Guest
 from labnode.machine.looking import look
 from labnode.machine.model import Qemu, RunInfo
@@ -328,7 +329,12 @@ class MachineService:
 
     async def backup(self, vmid: int, targets: Mapping[str, Path], *, log: Log = silent) -> None:
         """Copy drives of a running guest, all as they are at one moment, into raw files of their size."""
-        await disk_ops.backup(self.guest(vmid), targets, log)
+        await disk_ops.backup(self.guest(vmid), {key: Medium(path, "raw") for key, path in targets.items()}, log)
+
+    async def copy(self, vmid: int, targets: Mapping[str, str], *, log: Log = silent) -> None:
+        """Copy drives of a running guest, all as they are at one moment, into allocated volumes; it runs on."""
+        media = {key: Medium(self.storage.path(v), self.storage.parse(v).fmt) for key, v in targets.items()}
+        await disk_ops.backup(self.guest(vmid), media, log)
 
     # change while running -----------------------------------------------------------------------------------------
 
