@@ -28,8 +28,10 @@ from .core.steps import Call, Failure
 
 # A write that is carried out before it is answered may take long: a storage is activated, a device is plugged in.
 WRITE_TIMEOUT_S = 120.0
-# How long a node may take to show the task of a write whose answer got lost; cross-node requests time out after 30 s.
-TRACE_FOR_S = 35.0
+# How long a node may take to show the task of a write whose answer got lost: it may have to activate a storage first,
+# and a request that got lost between nodes may be under way for as long as they wait for each other, which is 30 s.
+TRACE_FOR_S = 15.0
+TRACE_BETWEEN_NODES_FOR_S = 35.0
 _ONCE_PER_RUN = frozenset({"/version"})
 
 
@@ -185,13 +187,14 @@ class Api:
                 raise Failure("to reach the Proxmox VE API", library=missing.library) from missing
             except NoAnswer as problem:
                 if problem.sent and request.writes:
-                    return self._recover(request, problem.cause, began)
+                    return self._recover(request, problem.cause, began, TRACE_FOR_S)
                 failure: Failure = silence(problem, request, self._scrub)
                 again = not problem.permanent
             except Refused as refused:
                 self._blame_node(request, refused)
                 if request.writes and is_ambiguous(refused):
-                    return self._recover(request, f"{refused.status} {refused.message}", began)
+                    cause = f"{refused.status} {refused.message}"
+                    return self._recover(request, cause, began, TRACE_BETWEEN_NODES_FOR_S)
                 failure = refusal(refused, request, self._wire.user, self._scrub)
                 self._name_version(failure)
                 again = is_passing(refused)
@@ -206,10 +209,10 @@ class Api:
             yield min(0.5 * 2**attempt, 8.0)
         yield None
 
-    def _recover(self, request: Request, cause: str, began: float) -> Reply:
+    def _recover(self, request: Request, cause: str, began: float, patience_s: float) -> Reply:
         """Find out what became of a write whose answer got lost: adopt its task. Raises Unknown when there is none."""
         expected = api_traces.trace(request)
-        found = self._look_for(expected, began) if expected else None
+        found = self._look_for(expected, began, patience_s) if expected else None
         cause = self._scrub(" ".join(cause.split())).rstrip(".")
         if found is None:
             looked = f" There is no task of it on {expected.node}." if expected else ""
@@ -222,8 +225,8 @@ class Api:
         self.warnings.append(f"{cause}; found the task that {request} had started and waited for it: {found.text}")
         return Reply(found.text)
 
-    def _look_for(self, expected: api_traces.Trace, began: float) -> Upid | None:
-        deadline = self._clock() + TRACE_FOR_S
+    def _look_for(self, expected: api_traces.Trace, began: float, patience_s: float) -> Upid | None:
+        deadline = self._clock() + patience_s
         pause = 0.2
         while True:
             try:
