@@ -11,7 +11,7 @@ from . import guest_debris
 from .core import complaints
 from .core.guest_codec import parse_config
 from .core.guest_steps import Situation, Source
-from .core.guest_want import since, wanted
+from .core.guest_want import as_seen, since, wanted
 from .core.options import listed
 from .core.reconcile import Params
 from .core.state import State, is_cleared
@@ -29,14 +29,18 @@ def situate(api: Any, params: Params) -> dict[str, Any]:
         return situate(api, params)
     present = params["state"] == "present"
     want = wanted(params) if present else {}
+    copied_to = (params.get("clone") or {}).get("storage")
     left = guest_debris.look(api, params, ref, config) if ref else None
     if (ref is None or config is None) and present and not params.get("vmid"):
         ref, config, left = guest_debris.adoptable(api, params)
     fresh = config is None or left is not None
     source = _source(api, params) if fresh and present else None
     node = ref.node if ref else _node(api, params, source)
+    if present:
+        also = {"clone.storage": copied_to} if fresh and copied_to else {}
+        _require(api, node, {**want, **also}, None if fresh else parse_config(config or {}))
     if fresh and present:
-        _require(api, node, want, params)
+        _require_pool(api, params)
     vmid = ref.vmid if ref else int(params.get("vmid") or _free(api, params, present))
     situation = Situation(
         vmid=vmid,
@@ -104,23 +108,25 @@ def _source(api: Any, params: Params) -> Source | None:
     return Source(ref.path, str(ref), ref.node, parse_config(api.get(f"{ref.path}/{below}")), ref.template)
 
 
-def _require(api: Any, node: str, want: State, params: Params) -> None:
-    """Raise Missing for storages, bridges and a pool that a new guest needs and that are not there.
+def _require(api: Any, node: str, want: State, have: State | None) -> None:
+    """Raise Missing for storages and bridges that are new to the guest and that the node does not have.
 
     Proxmox VE itself takes a bridge that does not exist and fails when the guest starts.
     """
     at = f"/nodes/{quote(node, safe='')}"
-    storages = {str(v) for k, v in want.items() if k.endswith(".storage") and not is_cleared(v)}
-    storages |= {str(s) for s in [(params.get("clone") or {}).get("storage")] if s}
-    bridges = {str(v) for k, v in want.items() if k.startswith("net") and k.endswith(".bridge") and not is_cleared(v)}
-    gone = [
-        f"storage '{s}'" for s in sorted(storages - (_names(api, f"{at}/storage", "storage") if storages else set()))
-    ]
+    new = {k: str(v) for k, v in want.items() if not is_cleared(v) and (have or {}).get(k) != v}
+    storages = {v for k, v in new.items() if k.endswith(".storage")}
+    bridges = {v for k, v in new.items() if k.startswith("net") and k.endswith(".bridge")}
+    gone = [f"storage '{s}'" for s in sorted(storages - _names(api, f"{at}/storage", "storage"))] if storages else []
     if bridges:
         known = _names(api, f"{at}/network", "iface", type="any_bridge")
         gone += [f"bridge '{b}'" for b in sorted(bridges - known)] if known else []
     if gone:
-        raise Missing(f"node {node} has no {listed(gone)}. Create what is missing, or name what is there.")
+        there = None if have is None else as_seen(want, have)
+        raise Missing(f"node {node} has no {listed(gone)}. Create what is missing, or name what is there.", have=there)
+
+
+def _require_pool(api: Any, params: Params) -> None:
     pool = params.get("pool")
     if pool and pool not in _names(api, "/pools", "poolid"):
         raise Missing(f"there is no pool '{pool}'. Create it with pvelab.proxmox.pool, or name one that is there.")

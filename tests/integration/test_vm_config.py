@@ -163,47 +163,41 @@ def test_disks_are_added_grown_moved_detached_and_removed(lab: Lab, api: Any) ->
     assert orphans(api) == set()
 
 
+TEMPLATE = {
+    "vmid": 900,
+    "name": "tmpl",
+    "memory": 64,
+    "disks": [{"slot": "scsi0", "storage": "local", "size": "32M", "format": "qcow2"}],
+    "nics": [{"slot": "net0", "bridge": "vmbr0"}],
+    "cloud_init": {"storage": "local"},
+}
+LINKED = {
+    "name": "linked",
+    "clone": {"source": "tmpl"},
+    "cores": 2,
+    "disks": [{"slot": "scsi0", "size": "48M"}, {"slot": "scsi1", "storage": "fast", "size": "4M"}],
+    "nics": [{"slot": "net0", "tag": 30}],
+    "cloud_init": {"user": "admin"},
+    "description": "mine",
+}
+FULL = {
+    "vmid": 121,
+    "name": "full",
+    "clone": {"source": "900", "storage": "fast", "format": "raw"},
+    "disks": [{"slot": "scsi0", "ssd": True}],
+}
+
+
 def test_a_clone_is_made_sized_and_customised_in_one_task(lab: Lab, api: Any) -> None:
-    done(
-        lab,
-        {
-            "vmid": 900,
-            "name": "tmpl",
-            "memory": 64,
-            "disks": [{"slot": "scsi0", "storage": "local", "size": "32M", "format": "qcow2"}],
-            "nics": [{"slot": "net0", "bridge": "vmbr0"}],
-            "cloud_init": {"storage": "local"},
-        },
-    )
+    done(lab, TEMPLATE)
     assert lab.module("template", {"vmid": 900})["changed"]
-    linked = done(
-        lab,
-        {
-            "name": "linked",
-            "clone": {"source": "tmpl"},
-            "cores": 2,
-            "disks": [{"slot": "scsi0", "size": "48M"}, {"slot": "scsi1", "storage": "fast", "size": "4M"}],
-            "nics": [{"slot": "net0", "tag": 30}],
-            "cloud_init": {"user": "admin"},
-            "description": "mine",
-        },
-    )
+    linked = done(lab, LINKED)
     assert "base-900-disk-0.qcow2" in linked["object"]["scsi0"]["volume"]
     assert (linked["object"]["memory"], linked["object"]["cloud_init"]["user"]) == (64, "admin")
-    full = done(
-        lab,
-        {
-            "vmid": 121,
-            "name": "full",
-            "clone": {"source": "900", "storage": "fast", "format": "raw"},
-            "disks": [{"slot": "scsi0", "ssd": True}],
-        },
-        rounds=2,
-    )
+    full = done(lab, FULL, rounds=2)
     assert full["object"]["scsi0"]["volume"] == "fast:121/vm-121-disk-0.raw"
-    assert "cannot be shrunk" in refused(
-        lab, {"name": "small", "clone": {"source": "tmpl"}, "disks": [{"slot": "scsi0", "size": "1M"}]}
-    )
+    small = {"name": "small", "clone": {"source": "tmpl"}, "disks": [{"slot": "scsi0", "size": "1M"}]}
+    assert "cannot be shrunk" in refused(lab, small)
     assert orphans(api) == set()
 
 

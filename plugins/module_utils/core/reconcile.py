@@ -67,7 +67,8 @@ class Resource:
     State, or None if absent. ``steps(plan, params)`` is pure. ``name(params)`` is how people call the object.
     ``resolve(target, params)`` only reads and returns extra parameters that the others need (an id for a name, say).
     Where something that the task refers to is not there, ``resolve`` and ``read`` raise ``Missing``; in check mode
-    ``want`` is then called without what ``resolve`` would have added, and the object counts as absent.
+    ``want`` is then called without what ``resolve`` would have added, and the object counts as absent unless the
+    exception says what is there.
 
     ``immutable`` maps key patterns to the remedy that the refusal names. ``secret`` are patterns of state keys and
     request parameters that are masked. ``write_only`` are patterns of keys whose value cannot be read back: they
@@ -354,8 +355,8 @@ def _foreseen(resource: Resource, target: Target, params: Params, missing: Missi
     _warn_missing(target, missing)
     run = _Run(resource, target, params)
     want = resource.want(params)
-    planned = plan(want, None, resource.write_only)
-    return run.outcome(planned.action, planned.changes, None, [], after=want)
+    planned = plan(want, missing.have, resource.write_only)
+    return run.outcome(planned.action, planned.changes, missing.have, [], after=want)
 
 
 def _warn_missing(target: Target, missing: Missing) -> None:

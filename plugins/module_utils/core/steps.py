@@ -151,8 +151,11 @@ class Missing(Failure):
     """Something that the task builds on is not there: the guest of a snapshot, the template of a clone, free space.
 
     For real it is a Failure like any other. In check mode an earlier task of the same play may be about to see to it,
-    so the engine turns it into a warning and foresees what it can.
+    so the engine turns it into a warning and foresees what it can. ``have`` is the observed state of the object where
+    it is there already and only lacks what it refers to.
     """
+
+    have: dict[str, Any] | None = None
 
 
 def _mask_argument(argument: str, hidden: frozenset[str]) -> str:
