@@ -243,10 +243,6 @@ def down(show: Show) -> int:
     if not node.exists():
         show.line("Nothing is up.")
         return 0
-    if not node.running():
-        node.remove()
-        show.line(f"No node was running; what an earlier one left in {LAB} is removed.")
-        return 0
     take_down(show, node)
     return 0
 
