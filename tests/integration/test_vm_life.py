@@ -135,6 +135,7 @@ def test_a_creation_that_the_node_did_not_survive_is_finished_by_the_next_run(
     cut_off(lab, params, f"vm-{number}-disk-0*")
     result = module(lab, params)
     assert not result.get("failed"), result["msg"]
+    assert f"the creation of guest {number} was cut off" in str(result["warnings"])
     guests = [g for g in lab.api().nodes("pve1").qemu.get() if str(g["name"]).startswith("cut-")]
     assert [g["vmid"] for g in guests if g["name"] == f"cut-{by}"] == [number]
     assert module(lab, params)["changed"] is False

@@ -40,7 +40,7 @@ _REMEDIES = (
     (_STALE_DIGEST, "Somebody else changed it in between; run the task again."),
     (_NO_QUORUM, "Guests run on, but nothing can be changed until enough nodes are back: see pvecm status."),
     (re.compile(r"user != root@pam"), "Only root@pam itself may do this: log in with its password, not with a token."),
-    (re.compile(r"Only root can|only root can"), "Log in as root@pam with its password, not with a token."),
+    (re.compile(r"[Oo]nly root (?:can|may)"), "Log in as root@pam with its password, not with a token."),
     (re.compile(r"not available with API token"), "Log in with a password: a token may not do this."),
     (re.compile(r"No space left on device|not enough free space|out of space"), "Free some or use another storage."),
     (re.compile(r"is not most recent snapshot"), "This storage rolls back to the newest snapshot only."),
