@@ -212,10 +212,9 @@ class Api:
     def _recover(self, request: Request, cause: str, began: float, patience_s: float) -> Reply:
         """Find out what became of a write whose answer got lost: adopt its task. Raises Unknown when there is none."""
         expected = api_traces.trace(request)
-        found = self._look_for(expected, began, patience_s) if expected else None
+        found, looked = self._look_for(expected, began, patience_s) if expected else (None, "")
         cause = self._scrub(" ".join(cause.split())).rstrip(".")
         if found is None:
-            looked = f" There is no task of it on {expected.node}." if expected else ""
             raise Unknown(
                 f"{cause}; so it is not known whether {request} was carried out.{looked} "
                 "Look at the object and at the task list of the node, then run the task again: "
@@ -225,17 +224,20 @@ class Api:
         self.warnings.append(f"{cause}; found the task that {request} had started and waited for it: {found.text}")
         return Reply(found.text)
 
-    def _look_for(self, expected: api_traces.Trace, began: float, patience_s: float) -> Upid | None:
+    def _look_for(self, expected: api_traces.Trace, began: float, patience_s: float) -> tuple[Upid | None, str]:
+        """The task or, without one, what came of looking for it: a sentence with a space before it."""
         deadline = self._clock() + patience_s
         pause = 0.2
+        looked = f" {expected.node} cannot be reached to look for a task of it."
         while True:
             try:
                 listed = self._send(Request("GET", expected.path, {"source": "all", "limit": 100})).data
+                looked = f" There is no task of it on {expected.node}."
             except Unreachable:
                 listed = []
             found = expected.newest(listed, self._wire.user, began + self._wire.skew_s, frozenset(self._tasks))
             if found is not None or self._clock() >= deadline:
-                return found
+                return found, looked
             self._pause(pause)
             pause = min(pause * 1.5, 2.0)
 
