@@ -36,9 +36,10 @@ def test_the_whole_demo_leaves_nothing_behind(demo: Demo) -> None:
 
 
 def test_a_node_that_is_kept_is_used_again_and_taken_down_even_when_it_was_killed(demo: Demo) -> None:
-    with closing(socket.socket()) as holder, suppress(OSError):
-        holder.bind(("127.0.0.1", 8006))  # where another test's node has it already, it is taken as well
-        holder.listen()
+    with closing(socket.socket()) as holder:
+        with suppress(OSError):  # where another node has the port already, it is taken as well
+            holder.bind(("127.0.0.1", 8006))
+            holder.listen()
         said = demo.run(KEEP="1")
     assert "port 8006 is taken, so a free one is used" in said
     assert "make demo-down" in said
