@@ -120,8 +120,7 @@ def test_every_format_of_the_table_is_known() -> None:
             assert method is not None
             for facts in (method.params or {}).values():
                 walk(facts)
-    # SDN fabrics are not there; only their name appears.
-    assert unknown <= {"pve-sdn-fabric-id"}
+    assert unknown == set()
 
 
 @given(st.text(max_size=40))

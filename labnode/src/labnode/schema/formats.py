@@ -273,6 +273,7 @@ FORMATS: dict[str, Checker] = {
     "pve-replication-job-id": matching(r"[1-9]\d{2,8}-\d{1,9}", "invalid replication job id '{}'"),
     "pve-roleid": matching(_WORD, "role name '{}' contains invalid characters"),
     "pve-sdn-bgp-rt": matching(r"\d+:\d+", "value does not look like a valid BGP route target"),
+    "pve-sdn-fabric-id": _sdn_id("fabric", 8),
     "pve-sdn-subnet-id": _subnet,
     "pve-sdn-vnet-id": _sdn_id("vnet", 8),
     "pve-sdn-zone-id": _sdn_id("zone", 8),
