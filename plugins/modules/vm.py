@@ -1232,8 +1232,8 @@ attributes:
     details:
       - When the template, a storage, a bridge or the pool is not there yet, check mode warns that a real run needs it,
         because an earlier task of the same play may be going to create it. It shows what would be set, but no steps.
-      - For a clone, changes that need the name of a copied volume are known only after the copy. The difference shows
-        them, the steps do not.
+      - Changes that need what the node makes are known only after that, such as options of the copied disks of a clone,
+        and O(smbios) of a new guest, which waits for its UUID. The difference shows them, the steps do not.
   diff_mode:
     support: full
   idempotent:
@@ -1249,6 +1249,8 @@ notes:
     guest is made again, with a warning. Only C(root@pam) itself may remove a locked guest. Volumes are removed only if
     they belong to the id, were made after that task began, and no configuration mentions them. Everything else is left
     alone.
+  - Proxmox VE keeps ids apart, not names. If two runs make a guest of the same O(name) without O(vmid) at the same
+    moment, the later one fails and tells both ids.
   - Names of options are those of Proxmox VE, with C(_) for C(-). What it keeps in one string has options for its parts.
   - Where the schema of Proxmox VE states a default, a value equal to it is no change if nothing is set.
 seealso:

@@ -129,7 +129,8 @@ STRUCTURED: dict[str, dict[str, Any]] = {
 def test_each_kind_of_option_is_set_once_from_the_start_and_later(lab: Lab, kind: str) -> None:
     options = STRUCTURED[kind]
     base = 200 + 2 * list(STRUCTURED).index(kind)
-    done(lab, {"vmid": base, "name": f"made-{base}", **options})
+    # What the firmware tells waits for the UUID that the node makes.
+    done(lab, {"vmid": base, "name": f"made-{base}", **options}, rounds=2 if kind == "smbios" else 1)
     done(lab, {"vmid": base + 1, "name": f"changed-{base}"})
     done(lab, {"vmid": base + 1, **options})
 

@@ -15,8 +15,8 @@ from .propstring import parse_size
 from .state import State, is_cleared
 from .steps import Failure
 
-UNKNOWN = "(copied)"
-"""The volume of a disk that a clone will have: its name is known only once it is there."""
+UNKNOWN = "(made by the node)"
+"""What a new guest will have and nobody knows before it is there: the volumes of a clone, the UUID of the machine."""
 
 CLOUD_INIT_SLOT = "ide2"
 _SCALARS = {f.name: f for f in (*SCALARS, Field("name"))}
@@ -83,6 +83,9 @@ def _edit_place(made: Edit, place: str, after: State, have: Mapping[str, Any]) -
         _edit_drive(made, place, values, under(place, have))
         return
     key = place if group.slots else group.key
+    if UNKNOWN in values.values():
+        made.later = True
+        return
     if not any(group.field(name) for name in values):
         made.delete.append(key)
         return

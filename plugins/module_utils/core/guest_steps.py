@@ -127,7 +127,8 @@ def _creation(at: Situation, want: State, params: Params) -> list[Call]:
 
 
 def _from_nothing(work: _Work, want: State) -> bool:
-    made = edit([k for k, v in want.items() if not is_cleared(v)], want, {})
+    # Proxmox VE makes a UUID only where it is told nothing of SMBIOS, so that has to wait until there is one.
+    made = edit([k for k, v in want.items() if not is_cleared(v)], want, {"smbios.uuid": UNKNOWN})
     at, params = work.at, work.params
     sent = {"vmid": at.vmid, "pool": want.get("pool") or None, **made.set, **_transfer(params)}
     label = f"create guest {at}"
@@ -164,7 +165,7 @@ def _cloned(work: _Work, source: Source, want: State) -> bool:
 
 def foreseen_clone(source: State, clone: Mapping[str, Any]) -> State:
     """The state that a clone of ``source`` will have, as far as it is known before it is there."""
-    state = {k: v for k, v in source.items() if not _NOT_CLONED.fullmatch(k)}
+    state = {k: v for k, v in source.items() if not _NOT_CLONED.fullmatch(k)} | {"smbios.uuid": UNKNOWN}
     for key in [k for k in state if k.endswith(".volume")]:
         place = key.removesuffix(".volume")
         if state.get(f"{place}.media") == "cdrom" or not state.get(f"{place}.storage"):
