@@ -299,7 +299,8 @@ class Switch:
 
     async def _tap_vlans(self, tap: str, nic: Nic) -> None:
         assert nic.bridge is not None
-        aware = (SYS_NET / nic.bridge / "bridge" / "vlan_filtering").read_text(encoding="ascii").strip() == "1"
+        filtering = SYS_NET / nic.bridge / "bridge/vlan_filtering"  # not there where the kernel cannot
+        aware = filtering.exists() and filtering.read_text(encoding="ascii").strip() == "1"
         if not aware:
             if nic.tag:
                 raise ApiError(
