@@ -18,7 +18,6 @@ import pytest
 
 from labnode import canary
 
-ROOT = Path(__file__).resolve().parents[2]
 MAC = "bc:24:11:00:00:01"
 BOOT_S = 90  # a loaded machine without KVM; alone it takes three to four seconds
 
@@ -53,13 +52,6 @@ def wait_for(what: str, condition: Callable[[], Any], deadline_s: float = BOOT_S
         assert time.monotonic() < end, f"no {what} within {deadline_s} s"
         time.sleep(0.02)
     return found
-
-
-@pytest.fixture(scope="session")
-def image() -> Path:
-    built = subprocess.run([ROOT / "labnode/image/build", "--quiet"], capture_output=True, text=True, check=False)
-    assert built.returncode == 0, built.stderr
-    return Path(built.stdout.strip())
 
 
 class Guest:
@@ -176,8 +168,8 @@ def write_cidata(path: Path) -> None:
 
 
 @pytest.fixture
-def guest(image: Path, tmp_path: Path) -> Iterator[Guest]:
-    made = Guest(image, tmp_path)
+def guest(canary_image: Path, tmp_path: Path) -> Iterator[Guest]:
+    made = Guest(canary_image, tmp_path)
     yield made
     made.kill()
 
@@ -246,8 +238,8 @@ def test_the_agent_shuts_down_and_a_dropped_write_is_found(guest: Guest) -> None
 
 
 @pytest.mark.parametrize("bus", ["scsi", "sata", "ide"])
-def test_it_boots_from_any_bus(image: Path, tmp_path: Path, bus: str) -> None:
-    guest = Guest(image, tmp_path, bus=bus, nic="e1000" if bus == "sata" else "virtio-net-pci")
+def test_it_boots_from_any_bus(canary_image: Path, tmp_path: Path, bus: str) -> None:
+    guest = Guest(canary_image, tmp_path, bus=bus, nic="e1000" if bus == "sata" else "virtio-net-pci")
     try:
         guest.start()
         wait_for("guest agent", guest.agent_is_up)
