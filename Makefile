@@ -74,7 +74,7 @@ integration: dev ## The collection and other people's clients against a running 
 	@$(PYTEST) --junit-xml=$(RESULTS)/integration.xml tests/integration
 
 molecule: dev ## Scenario `default`: create, converge, idempotence, check, verify, destroy
-	@tools/molecule test
+	@env -u ANSIBLE_CONFIG molecule test
 
 build: dev ## Build the collection's archive, install it offline elsewhere, use it from there
 	@mkdir -p $(RESULTS) .build/dist
