@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,10 @@ class Plan:
     def machine_type(self) -> str:
         """The versioned machine type; ApiError when the installed QEMU is older than what is asked for."""
         return machine_type(self.machine or self.config.get("machine", ""), self.qemu)
+
+    def meta(self) -> dict[str, Any]:
+        """What to remember of the process."""
+        return {"machine": self.machine_type, "qemu": self.qemu.text, "started": int(time.time()), "kvm": self.kvm}
 
     @property
     def q35(self) -> bool:

@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -88,27 +86,34 @@ class MachineService:
         if guest.pid is not None:
             raise ApiError(f"VM {vmid} already running")
         await self.cleanup(vmid)
+        await self._prepare(vmid, config)
+        try:
+            plan = await self._plan(vmid, config, warn, machine=running_machine, cpu=running_cpu)
+            pid = await self._launch(plan, state_file, timeout)
+            if not paused and config.get("freeze", "0") != "1":
+                await self.qmp(vmid, "cont")
+        except BaseException:
+            await self.stop(vmid)
+            raise
+        return pid
+
+    async def _prepare(self, vmid: int, config: Config) -> None:
         for nic in command.nics(config):
             if nic.bridge:
                 self.switch.need(nic.bridge)
         await self._activate_volumes(config)
         if cloudinit.drive(config):
             await self.cloudinit_write(vmid, config)
-        try:
-            plan = await self._plan(vmid, config, warn, machine=running_machine, cpu=running_cpu)
-            guest.places.make()
-            await tpm.start(plan)
-            incoming = ["-incoming", "defer"] if state_file else []
-            pid = await guest.spawn([*command.build(plan), *incoming], _meta(plan), timeout=timeout)
-            if state_file:
-                await guest.load(state_file, timeout=max(timeout, 300.0))
-            await hotplug.settle(guest, config)
-            if not paused and config.get("freeze", "0") != "1":
-                async with guest.monitor() as monitor:
-                    await monitor("cont")
-        except BaseException:
-            await self.stop(vmid)
-            raise
+
+    async def _launch(self, plan: command.Plan, state_file: Path | None, timeout: float) -> int:
+        guest = self.guest(plan.vmid)
+        guest.places.make()
+        await tpm.start(plan)
+        incoming = ["-incoming", "defer"] if state_file else []
+        pid = await guest.spawn([*command.build(plan), *incoming], plan.meta(), timeout=timeout)
+        if state_file:
+            await guest.load(state_file, timeout=max(timeout, 300.0))
+        await hotplug.settle(guest, plan.config)
         return pid
 
     async def _activate_volumes(self, config: Config) -> None:
@@ -194,7 +199,8 @@ class MachineService:
         await self.stop(vmid, timeout=timeout)
 
     def tend(self, config_of: Callable[[int], Config], hold: Hold) -> None:
-        """From now on start switches anew that died, and lead the NICs of running guests to them again. `config_of` reads a
+        """From now on start switches anew that died, and lead the NICs of running guests to them again. `config_of`
+        reads a
         guest's configuration, `hold` keeps others from changing it meanwhile."""
         self._tending = asyncio.get_running_loop().create_task(self._tend(config_of, hold), name="tend-switches")
 
@@ -381,14 +387,3 @@ class MachineService:
         key = cloudinit.drive(config)
         if key and self.alive(vmid):
             await hotplug.set_live(self._change(vmid, config), key, config[key], config[key])
-
-
-def _meta(plan: command.Plan) -> dict[str, Any]:
-    return {
-        "machine": plan.machine_type,
-        "qemu": plan.qemu.text,
-        "started": int(time.time()),
-        "kvm": plan.kvm,
-        "node": os.uname().nodename,
-        "config": json.dumps(dict(plan.config)),
-    }
