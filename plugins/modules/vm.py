@@ -785,7 +785,7 @@ options:
     type: str
     choices:
       [de, de-ch, da, en-gb, en-us, es, fi, fr, fr-be, fr-ca, fr-ch, hu, is, it, ja, lt, mk, nl, 'no', pl, pt,
-      pt-br, sv, sl, tr]
+       pt-br, sv, sl, tr]
   kvm:
     description:
       - Whether the guest uses the virtualisation of the host's CPU. Without it everything is emulated, which is
@@ -854,7 +854,7 @@ options:
         type: str
         choices:
           [virtio, e1000, e1000-82540em, e1000-82544gc, e1000-82545em, e1000e, i82551, i82557b, i82559er,
-          ne2k_isa, ne2k_pci, pcnet, rtl8139, vmxnet3]
+           ne2k_isa, ne2k_pci, pcnet, rtl8139, vmxnet3]
       mac:
         description:
           - Address of the card. Without it a new card gets one from the node, and one that is there keeps its own.
@@ -1159,7 +1159,7 @@ options:
         type: str
         choices:
           [cirrus, qxl, qxl2, qxl3, qxl4, none, serial0, serial1, serial2, serial3, std, virtio, virtio-gl,
-          vmware]
+           vmware]
       memory:
         description:
           - Its memory in MiB, 4 to 512.
