@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -64,6 +64,8 @@ def main(argv: list[str]) -> int:
 def listen_for_signals() -> None:
     def stop(_number: int, _frame: object) -> None:
         ignore_signals()  # the second Ctrl-C does not disturb the clearing up
+        with suppress(OSError):
+            os.write(sys.stdout.fileno(), "\nStopping …\n".encode())
         raise Interrupted
 
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -184,15 +186,17 @@ def output_of(command: list[str], **options: Any) -> Iterator[subprocess.Popen[s
             end(process)
 
 
-def end(process: subprocess.Popen[str]) -> None:
-    """First the polite way, which lets it clear up; then whatever of it is left, wherever it went."""
-    family = processes_below(process.pid)
+def end(process: subprocess.Popen[str], patience_s: float = 3.0) -> None:
+    """First the polite way, which lets it clear up; then whatever of it is left, wherever it went.
+
+    A playbook goes on until its loop is through, which may take long: what it leaves is what the next run takes up.
+    """
     process.send_signal(signal.SIGINT)
-    try:
-        process.wait(timeout=15)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=patience_s)
+    family = processes_below(process.pid)
+    process.kill()
+    process.wait()
     for member in family:
         member.kill_if_alive()
 
@@ -229,9 +233,9 @@ def take_down(show: Show, node: Node) -> None:
 def clear(show: Show, node: Node, reason: BaseException) -> None:
     """After an interruption or a failure. What went wrong first is what is told in the end."""
     ignore_signals()
-    show.line("\nClearing up …")
+    show.line("Clearing up …")
     try:
-        node.stop()
+        node.stop(gently=False)
     except NodeError as error:
         show.line(f"  {error}")
         reason.add_note(str(error))

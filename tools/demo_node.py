@@ -108,7 +108,7 @@ class Node:
         """
         said = []
         if self.exists():
-            self.stop()
+            self.stop(gently=False)
             self.remove()
             said.append("what an earlier run left is removed")
         self.own.mkdir(parents=True, mode=0o700)
@@ -143,15 +143,26 @@ class Node:
                 raise NodeError(f"the embedded node did not start: {lines[-1] if lines else 'it said nothing'}")
             time.sleep(0.05)
 
-    def stop(self) -> None:
-        """End the node and its guests; also guests whose node was killed. Raises NodeError after two minutes."""
+    def stop(self, *, gently: bool = True) -> None:
+        """End the node and its guests; also guests whose node was killed. Raises NodeError after two minutes.
+
+        Gently, the guests are shut down; a guest that is still booting takes its time over that.
+        """
         process = self._process()
-        if process is None and (self.state / "etc").exists() and (self.own / "password").exists() and self._orphans():
+        if (
+            gently
+            and process is None
+            and (self.state / "etc").exists()
+            and (self.own / "password").exists()
+            and self._orphans()
+        ):
             self._launch(0, self.own / "password")  # it finds its guests again, and stops them when it is told to end
             process = self._process()
         if process is not None:
             with suppress(psutil.NoSuchProcess):
                 process.send_signal(signal.SIGTERM)
+                if not gently:
+                    self._kill_orphans("qemu-system")
                 try:
                     process.wait(STOP_S)
                 except psutil.TimeoutExpired:
@@ -174,8 +185,8 @@ class Node:
                 found.append(process)
         return found
 
-    def _kill_orphans(self) -> None:
-        orphans = self._orphans()
+    def _kill_orphans(self, kind: str = "") -> None:
+        orphans = [process for process in self._orphans() if process.info["name"].startswith(kind)]
         for process in orphans:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -225,7 +236,7 @@ class Show:
             print(text, file=self.out, flush=True)
 
     def text(self, text: str) -> None:
-        for line in text.strip("\n").splitlines():
+        for line in text.rstrip("\n").splitlines():
             self.line(line)
 
     def detail(self, task: str, item: str) -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import signal
@@ -181,8 +182,6 @@ def address_of(guest: Guest) -> list[str]:
 
 
 def run_in(guest: Guest, *argv: str) -> str:
-    import base64  # noqa: PLC0415 # only the agent speaks it
-
     pid = guest.agent("guest-exec", path=argv[0], arg=list(argv[1:]), **{"capture-output": True})["pid"]
 
     def ended() -> Any:
