@@ -84,6 +84,12 @@ def test_role_is_specified(path: Path) -> None:
     assert (path / "README.md").exists()
 
 
+def test_readme_lists_what_there_is() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    names = [p.stem for p in [*MODULES, *ROLES, *sorted((ROOT / "playbooks").glob("*.yml"))]]
+    assert [n for n in names if f"`pvelab.proxmox.{n}`" not in readme] == []
+
+
 TASK_FILES = [p for role in ROLES for kind in ("tasks", "handlers") for p in sorted((role / kind).rglob("*.yml"))]
 
 
