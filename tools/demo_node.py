@@ -115,12 +115,20 @@ class Node:
         password = self.own / "password"
         password.touch(mode=0o600)
         password.write_text(secrets.token_urlsafe(12) + "\n", encoding="utf-8")
-        port = USUAL_PORT
-        if taken(port):
-            said.append(f"port {port} is taken, so a free one is used")
-            port = 0
-        self._launch(port, password)
+        if taken(USUAL_PORT) or not self._launched(USUAL_PORT, password):
+            said.append(f"port {USUAL_PORT} is taken, so a free one is used")
+            self._launch(0, password)
         return "; ".join([f"up at {self.url}", *said])
+
+    def _launched(self, port: int, password: Path) -> bool:
+        """False when somebody took the port after it was looked at."""
+        try:
+            self._launch(port, password)
+        except NodeError as error:
+            if "Address already in use" in str(error):
+                return False
+            raise
+        return True
 
     def _launch(self, port: int, password: Path) -> None:
         command = [str(self.program), "serve", "--listen", f"127.0.0.1:{port}", "--state", str(self.state)]
