@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.pvelab.proxmox.tests.integration.vm_parts import done, engine, module, refused
-from ansible_collections.pvelab.proxmox.tests.lab import ROOT, Lab, orphans, until
+from ansible_collections.pvelab.proxmox.tests.lab import ROOT, Lab, finished, orphans, until
 
 BOOT_S = 120.0
 
@@ -115,29 +115,36 @@ def test_disks_and_cards_of_a_running_guest(lab: Lab, api: Any) -> None:
 
 def cut_off(lab: Lab, params: dict[str, Any], begun: str) -> None:
     """Begin to make a guest, and kill the node as soon as ``begun`` shows in its state directory; start it again."""
-    run = lab.begin_module("vm", {**params, "api_retries": 0})
+    run = lab.begin_module("vm", params)
     until(lambda: list(lab.state.rglob(begun)) or run.poll() is not None, f"{begun} is there")
     lab.kill()
-    run.communicate(timeout=120)
     lab.start()
+    assert "was killed or its node restarted while it ran" in finished(run)["msg"]
 
 
-@pytest.mark.parametrize("by", ["vmid", "name"])
-def test_a_creation_that_the_node_did_not_survive_is_finished_by_the_next_run(
-    lab: Lab, api: Any, tmp_path: Path, by: str
+@pytest.mark.parametrize(("kind", "number"), [("by id", 130), ("by name", 131), ("clone", 132)])
+def test_a_guest_whose_making_the_node_did_not_survive_is_finished_by_the_next_run(
+    lab: Lab, tmp_path: Path, kind: str, number: int
 ) -> None:
-    source = tmp_path / f"big-{by}.raw"
+    source = tmp_path / "big.raw"
     subprocess.run(["qemu-img", "create", "-q", "-f", "raw", source, "8G"], check=True)
-    vmid = {"vmid": 130} if by == "vmid" else {"vmid_range": [131, 131]}
-    disks = [{"slot": "scsi0", "storage": "local", "import_from": str(source), "format": "qcow2"}]
-    params = {**vmid, "name": f"cut-{by}", "disks": disks}
-    number = 130 if by == "vmid" else 131
+    # Many volumes, so that the node is still busy with them when the first one is there.
+    image = {"storage": "local", "import_from": str(source), "format": "qcow2"}
+    disks = [{"slot": f"scsi{i}", **image} for i in range(6)]
+    params: dict[str, Any] = {"vmid_range": [131, 131]} if kind == "by name" else {"vmid": number}
+    if kind == "clone":
+        done(lab, {"vmid": 139, "name": "seed", "disks": disks})
+        params["clone"] = {"source": "seed", "full": True}
+    else:
+        params["disks"] = disks
+    params["name"] = f"cut-{number}"
     cut_off(lab, params, f"vm-{number}-disk-0*")
     result = module(lab, params)
     assert not result.get("failed"), result["msg"]
-    assert f"the creation of guest {number} was cut off" in str(result["warnings"])
-    guests = [g for g in lab.api().nodes("pve1").qemu.get() if str(g["name"]).startswith("cut-")]
-    assert [g["vmid"] for g in guests if g["name"] == f"cut-{by}"] == [number]
+    what = "clone" if kind == "clone" else "creation"
+    assert f"the {what} of guest {number} was cut off" in str(result["warnings"])
+    guests = lab.api().nodes("pve1").qemu.get()
+    assert [g["vmid"] for g in guests if g["name"] == params["name"]] == [number]
     assert module(lab, params)["changed"] is False
     assert orphans(lab.api()) == set()
     done(lab, {"vmid": number, "state": "absent", "allow_data_loss": True})
