@@ -14,7 +14,7 @@ from labnode import dispatch
 from labnode.app import load_handlers
 from labnode.errors import ApiError
 from labnode.guests.service import GuestService
-from labnode.machine.model import RunInfo
+from labnode.machine.model import ANEW, Earlier, RunInfo
 from labnode.node import Node, Settings
 from labnode.route import Ctx
 from labnode.storage.service import StorageService
@@ -39,11 +39,11 @@ class Machines:
     async def status(self, vmid: int) -> str:
         return self.states.get(vmid, "stopped")
 
-    async def start(self, vmid: int, config: dict[str, str], **how: Any) -> int:
+    async def start(self, vmid: int, config: dict[str, str], *, earlier: Earlier = ANEW, **_how: Any) -> int:
         if "start" in self.refuse:
             raise ApiError("bridge 'vmbr99' does not exist")
         self.states[vmid] = "running"
-        self.did.append(("start", vmid, dict(config), how.get("state_file")))
+        self.did.append(("start", vmid, dict(config), earlier.state_file))
         return 1000 + vmid
 
     async def stop(self, vmid: int, **_how: Any) -> None:

@@ -11,6 +11,7 @@ import pytest
 from machine_lab import MAC, until
 
 from labnode.errors import ApiError
+from labnode.machine.model import Earlier
 
 
 def config(volid: str | None = None, **more: str) -> dict[str, str]:
@@ -97,7 +98,7 @@ async def test_memory_and_disk_come_back_together(lab):
     assert await lab.storage.snapshots(volid) == ["a"]
     assert (await lab.storage.info(state)).size == size
     await lab.storage.snapshot_rollback(volid, "a")
-    await lab.start(100, guest, state_file=lab.storage.path(state), paused=True)
+    await lab.start(100, guest, earlier=Earlier(lab.storage.path(state)), paused=True)
     assert await lab.count(100) == held
     await lab.machines.cont(100)
     await counting(lab, 100)
@@ -109,7 +110,7 @@ async def test_a_damaged_state_leaves_nothing_running(lab):
     state = lab.state / "state"
     state.write_bytes(b"no state at all" * 100)
     with pytest.raises(ApiError, match="100"):
-        await lab.start(100, config(), state_file=state)
+        await lab.start(100, config(), earlier=Earlier(state))
     assert not lab.machines.alive(100)
 
 

@@ -14,6 +14,7 @@ from labnode.guests.configfile import GuestConfig, Section
 from labnode.guests.drive import drives
 from labnode.guests.out import QUIET, Out
 from labnode.guests.propstring import PropertyError
+from labnode.machine.model import Earlier
 
 if TYPE_CHECKING:
     from labnode.guests.service import GuestService
@@ -62,9 +63,8 @@ async def _start(
     conf.special.pop("cloudinit", None)
     g.save(vmid, conf)
     await hooks.run(g, vmid, conf, "pre-start", out)
-    await g.machines.start(
-        vmid, conf.main, running_machine=machine, log=out.log, warn=out.warn, timeout=timeout or START_TIMEOUT
-    )
+    earlier = Earlier(machine=machine)
+    await g.machines.start(vmid, conf.main, earlier=earlier, warn=out.warn, timeout=timeout or START_TIMEOUT)
     await hooks.run(g, vmid, conf, "post-start", out)
 
 
@@ -74,22 +74,16 @@ async def start_from_state(g: GuestService, vmid: int, conf: GuestConfig, state:
         for item in mtus.split(","):
             net, _, mtu = item.partition("=")
             out.log(f"netdev {net}: using 'host_mtu={mtu}' for migration compat")
-    await g.machines.start(
-        vmid,
-        conf.main,
-        state_file=Path(g.storage.path(state["vmstate"])),
-        running_machine=state.get("runningmachine"),
-        running_cpu=state.get("runningcpu"),
-        log=out.log,
-        warn=out.warn,
-    )
+    memory = Path(g.storage.path(state["vmstate"]))
+    earlier = Earlier(memory, state.get("runningmachine"), state.get("runningcpu"))
+    await g.machines.start(vmid, conf.main, earlier=earlier, warn=out.warn)
 
 
 async def _resume_from_disk(g: GuestService, vmid: int, conf: GuestConfig, out: Out) -> None:
     if "vmstate" in conf.main:
         await start_from_state(g, vmid, conf, conf.main, out)
     else:
-        await g.machines.start(vmid, conf.main, log=out.log, warn=out.warn)
+        await g.machines.start(vmid, conf.main, warn=out.warn)
     out.log("Resumed VM, removing state")
     await forget_state(g, vmid, conf, out)
 

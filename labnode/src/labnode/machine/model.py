@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 
@@ -36,6 +37,19 @@ class RunInfo:
     running_machine: str = ""
     running_qemu: str = ""
     running_cpu: str = ""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What a guest had in an earlier run and starts with again: its memory (the path of a vmstate volume), the machine
+    type and the CPU (an argument of `-cpu`). None where the start is to find its own."""
+
+    state_file: Path | None = None
+    machine: str | None = None
+    cpu: str | None = None
+
+
+ANEW = Earlier()
 
 
 @dataclass(frozen=True)

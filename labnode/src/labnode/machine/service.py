@@ -25,7 +25,7 @@ from labnode.machine import cloudinit, command, disk_ops, hotplug, tpm
 from labnode.machine.drives import Medium
 from labnode.machine.guest import Guest
 from labnode.machine.looking import look
-from labnode.machine.model import Qemu, RunInfo
+from labnode.machine.model import ANEW, Earlier, Qemu, RunInfo
 from labnode.machine.nics import Way, netdev_args
 from labnode.machine.qmp import agent as ask_agent
 from labnode.machine.switch import Switch
@@ -62,34 +62,29 @@ class MachineService:
 
     # life ---------------------------------------------------------------------------------------------------------
 
-    async def start(  # noqa: PLR0913 - what a start may differ in
+    async def start(
         self,
         vmid: int,
         config: Config,
         *,
-        state_file: Path | None = None,
+        earlier: Earlier = ANEW,
         paused: bool = False,
-        running_machine: str | None = None,
-        running_cpu: str | None = None,
-        log: Log = silent,
         warn: Log = silent,
         timeout: float = 60.0,
     ) -> int:
         """Start the guest and return its pid once QEMU answers on QMP.
 
-        `state_file` resumes from saved memory (a vmstate volume), with `running_machine` / `running_cpu` as they were
-        then.
-        `log` gets progress, `warn` what had to be left out (a warning of the task). ApiError when a volume, bridge,
-        firmware
-        or device is missing, with nothing left running; "VM 100 already running" when it is."""
+        `earlier` resumes from saved memory, `paused` leaves the virtual CPUs stopped, `warn` gets what had to be left
+        out (a warning of the task). ApiError when a volume, bridge, firmware or device is missing, with nothing left
+        running; "VM 100 already running" when it is."""
         guest = self.guest(vmid)
         if guest.pid is not None:
             raise ApiError(f"VM {vmid} already running")
         await self.cleanup(vmid)
         await self._prepare(vmid, config)
         try:
-            plan = await self._plan(vmid, config, warn, machine=running_machine, cpu=running_cpu)
-            pid = await self._launch(plan, state_file, timeout)
+            plan = await self._plan(vmid, config, warn, earlier)
+            pid = await self._launch(plan, earlier.state_file, timeout)
             if not paused and config.get("freeze", "0") != "1":
                 await self.qmp(vmid, "cont")
         except BaseException:
@@ -124,9 +119,7 @@ class MachineService:
             if ":" in file and not file.startswith("/"):
                 await self.storage.activate_volume(file)
 
-    async def _plan(
-        self, vmid: int, config: Config, warn: Log, *, machine: str | None = None, cpu: str | None = None
-    ) -> command.Plan:
+    async def _plan(self, vmid: int, config: Config, warn: Log, earlier: Earlier) -> command.Plan:
         ways = {nic.key: (nic, await self.switch.plug(vmid, nic)) for nic in command.nics(config)}
         return command.Plan(
             vmid,
@@ -137,8 +130,8 @@ class MachineService:
             warn,
             {key: netdev_args(nic, way) for key, (nic, way) in ways.items()},
             frozenset(key for key, (_nic, way) in ways.items() if way.direct),
-            machine,
-            cpu,
+            earlier.machine,
+            earlier.cpu,
         )
 
     def alive(self, vmid: int) -> bool:
