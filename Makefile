@@ -10,9 +10,9 @@ BIN := .venv/bin
 # Tools find each other (ansible-lint calls ansible, molecule calls ansible-playbook) when the environment is in front.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
-# How many test processes; the suites hold no ports or directories in common.
+# How many test processes. A file stays in one: its tests may share a labnode, and tell a story in their order.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist worksteal
+PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile
 RESULTS := .build/results
 
 .PHONY: help
