@@ -25,6 +25,7 @@ from labnode.machine.places import socket_root
 USUAL_PORT = 8006
 READY_S = 60.0
 STOP_S = 120.0
+WORKERS = ("qemu-system", "qemu-img", "qemu-nbd", "vde_", "swtpm", "socat")
 HELD = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
 
 
@@ -182,16 +183,23 @@ class Node:
         self._kill_orphans()
 
     def _orphans(self) -> list[psutil.Process]:
-        """Processes of this user that work on files below the state: guests, switches, TPMs."""
+        """Processes of this user that work on files below the state (guests, switches, TPMs), and playbooks on it."""
         found = []
         places = {str(self.state), str(socket_root(self.state / "run"))}
         for process in psutil.process_iter(["name", "cmdline"]):
             line = " ".join(process.info["cmdline"] or [])
-            name = process.info["name"] or ""
-            mine = name.startswith(("qemu-system", "vde_", "swtpm", "qemu-img", "qemu-nbd", "socat"))
-            if mine and any(f"{place}/" in line for place in places):
+            if (process.info["name"] or "").startswith(WORKERS):
+                if any(f"{place}/" in line for place in places):
+                    found.append(process)
+            elif "ansible-playbook" in line and self._is_for_us(process):
                 found.append(process)
         return found
+
+    def _is_for_us(self, process: psutil.Process) -> bool:
+        try:
+            return process.environ().get("LAB_STATE") == str(self.state)
+        except psutil.Error:
+            return False
 
     def _kill_orphans(self, kind: str = "") -> None:
         orphans = [process for process in self._orphans() if process.info["name"].startswith(kind)]
