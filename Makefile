@@ -49,18 +49,27 @@ dev: ## Make .venv (tools and tests) and .build (the collection under its own na
 # ---------------------------------------------------------------------------------------------- to test it
 
 # The longest first: two run at a time.
-PARTS := sanity integration molecule unit lint contract build
+# `unit` is not among them because `sanity` runs the same tests, with each Python.
+PARTS := integration sanity labnode molecule lint contract architecture build
 
-.PHONY: test $(PARTS)
+.PHONY: test unit $(PARTS)
 test: dev ## Run everything below, and show one summary
 	@python tools/test_all.py $(PARTS)
 
 lint: dev ## ruff, mypy, yamllint, ansible-lint, shellcheck, changelog
 	@tools/lint
 
-unit: dev ## Architecture rules, module cases, labnode's own tests: no guest is started
+unit: dev ## Architecture rules and module cases: seconds, for while you work
 	@mkdir -p $(RESULTS)
-	@$(PYTEST) --junit-xml=$(RESULTS)/unit.xml tests/architecture tests/unit labnode/tests
+	@$(PYTEST) --junit-xml=$(RESULTS)/unit.xml tests/architecture tests/unit
+
+architecture: dev ## The rules of the house: who imports whom, how long things are, what belongs to what
+	@mkdir -p $(RESULTS)
+	@$(PYTEST) --junit-xml=$(RESULTS)/architecture.xml tests/architecture
+
+labnode: dev ## labnode's own tests
+	@mkdir -p $(RESULTS)
+	@$(PYTEST) --junit-xml=$(RESULTS)/labnode.xml labnode/tests
 
 sanity: dev ## ansible-test sanity and units, for each supported Python on this machine
 	@tools/ansible-test

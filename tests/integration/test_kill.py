@@ -167,15 +167,15 @@ PLAY = """
 """
 
 
-@pytest.mark.parametrize("n", [1, 4])
-def test_controller_is_killed_during_a_playbook(lab: Lab, tmp_path: Path, n: int) -> None:
+def test_controller_is_killed_during_a_playbook(lab: Lab, tmp_path: Path) -> None:
     playbook = tmp_path / "play.yml"
     playbook.write_text(PLAY, encoding="utf-8")
-    nth = Nth(n, "after")
+    # In the middle of the second guest: the first and the pool are done, the snapshot is not.
+    nth = Nth(4, "after")
     with Proxy(lab, nth) as proxy:
         process = lab.begin_playbook(playbook, port=proxy.port)
         try:
-            until(lambda: nth.happened.is_set() or process.poll() is not None, f"write {n}", 120)
+            until(lambda: nth.happened.is_set() or process.poll() is not None, "the second guest is begun", 120)
         finally:
             kill_all(process)
     assert nth.happened.is_set()
