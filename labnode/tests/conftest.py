@@ -16,9 +16,13 @@ from typing import Any
 import pytest
 import requests
 import urllib3
+from hypothesis import HealthCheck, settings
 
 PASSWORD = "correct horse"
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+# How long an example takes to make or to run on a busy machine is no failure of the property.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def until(condition: Callable[[], Any], what: str, timeout_s: float = 30.0) -> Any:
