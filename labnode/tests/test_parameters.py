@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from labnode.errors import ParamError
@@ -124,6 +124,8 @@ def test_every_format_of_the_table_is_known() -> None:
 
 
 @given(st.text(max_size=40))
+@example("¹")
+@example("10.0.0.0/²")
 def test_no_format_fails_on_any_text(text: str) -> None:
     for name in FORMATS:
         answer = check_named(name, text)

@@ -98,7 +98,7 @@ def _source(api: Any, params: Params) -> Source | None:
     if not clone:
         return None
     wanted_ = str(clone["source"])
-    ref = find_vmid(api, int(wanted_)) if wanted_.isdigit() else find_name(api, wanted_)
+    ref = find_vmid(api, int(wanted_)) if wanted_.isdecimal() else find_name(api, wanted_)
     if ref is None:
         raise Missing(f"there is no guest {wanted_} to clone. Make it first, or name another one in clone.source.")
     if ref.kind != "qemu":
@@ -141,4 +141,4 @@ def _version(api: Any, want: State) -> tuple[int, ...]:
     if not any(since(key) for key in want):
         return ()
     text = str(api.get("/version")["version"]).partition("~")[0]
-    return tuple(int(n) for n in text.replace("-", ".").split(".")[:2] if n.isdigit())
+    return tuple(int(n) for n in text.replace("-", ".").split(".")[:2] if n.isdecimal())

@@ -53,7 +53,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
     """Checked settings; raises UsageError with one sentence."""
     host, _, port = str(args.listen).rpartition(":")
     host = host.strip("[]")
-    if not (host and port.isdigit() and int(port) < 65536):
+    if not (host and port.isdecimal() and int(port) < 65536):
         raise UsageError(f"--listen {args.listen}: expected HOST:PORT, such as 127.0.0.1:8006")
     if not (_is_loopback(host) or args.allow_remote):
         raise UsageError(f"--listen {args.listen}: not a loopback address; add --allow-remote if you mean it")

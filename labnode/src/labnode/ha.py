@@ -10,7 +10,7 @@ RESOURCES = "etc/ha/resources.cfg"
 
 def sid_of(text: str) -> str:
     """The full id of a resource that may be given as a bare guest number."""
-    return f"vm:{text}" if text.isdigit() else text
+    return f"vm:{text}" if text.isdecimal() else text
 
 
 def state_of(store: Store, sid: str) -> str | None:

@@ -43,7 +43,7 @@ class SectionFile:
         facts = method.params if method and method.params else {}
         whole = ("integer", "boolean")
         return {
-            key: int(value) if facts.get(key, {}).get("type") in whole and value.lstrip("-").isdigit() else value
+            key: int(value) if facts.get(key, {}).get("type") in whole and value.lstrip("-").isdecimal() else value
             for key, value in options.items()
         }
 

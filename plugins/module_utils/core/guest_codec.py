@@ -46,7 +46,7 @@ def _parsed(key: str, raw: Any) -> State:
         return {field.name: field.observed(raw)}
     if bus_of(key) or key in (EFIDISK.key, TPM.key):
         return parse_drive(key, str(raw))
-    if key.startswith("unused") and key[6:].isdigit():
+    if key.startswith("unused") and key[6:].isdecimal():
         return {key: str(raw).split(",", maxsplit=1)[0]}
     group = _GROUP_BY_KEY.get(key) or slots_of(SLOTTED, key)
     if group is None:

@@ -38,7 +38,7 @@ async def index(ctx: Ctx) -> list[dict[str, str]]:
 
 
 def _typed_options(firewall: Firewall) -> dict[str, Any]:
-    return {key: int(value) if value.isdigit() else value for key, value in firewall.options.items()}
+    return {key: int(value) if value.isdecimal() else value for key, value in firewall.options.items()}
 
 
 async def options(ctx: Ctx) -> dict[str, Any]:

@@ -65,7 +65,7 @@ async def add_resource(ctx: Ctx) -> None:
         raise ApiError("types does not match")
     if "group" in ctx.params:
         raise ApiError(f"invalid parameter 'group': {_MIGRATED}")
-    if kind != "vm" or not ident.isdigit() or not ctx.node.guests.exists(int(ident)):
+    if kind != "vm" or not ident.isdecimal() or not ctx.node.guests.exists(int(ident)):
         raise ApiError(f"cannot add '{sid}': there is no such guest on this cluster")
     taken = f"create resource failed: resource ID '{sid}' already defined"
     params = {"state": "started", **ctx.params}

@@ -108,7 +108,7 @@ async def extract_config(ctx: Ctx) -> str:
 
 
 def _rules(text: str) -> dict[str, int]:
-    return {k: int(v) for k, _, v in (part.partition("=") for part in split_list(text)) if v.isdigit()}
+    return {k: int(v) for k, _, v in (part.partition("=") for part in split_list(text)) if v.isdecimal()}
 
 
 @route("GET", "/nodes/{node}/storage/{storage}/prunebackups")

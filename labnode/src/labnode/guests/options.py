@@ -118,4 +118,4 @@ def typed(key: str, value: str) -> int | str:
     if key in BOOLEANS:
         flag = as_bool(value)
         return value if flag is None else int(flag)
-    return int(value) if key in INTEGERS and value.isdigit() else value
+    return int(value) if key in INTEGERS and value.isdecimal() else value

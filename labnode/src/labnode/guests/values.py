@@ -92,7 +92,7 @@ def memory_mib(section: Mapping[str, str]) -> int:
     """MiB of memory the guest is given."""
     text = section.get("memory", "")
     current = parse(text, Format("current")).get("current", "") if text else ""
-    return int(current) if current.isdigit() else DEFAULT_MEMORY
+    return int(current) if current.isdecimal() else DEFAULT_MEMORY
 
 
 def cpus(section: Mapping[str, str]) -> int:

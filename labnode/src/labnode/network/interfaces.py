@@ -197,7 +197,7 @@ def _join_address(iface: Iface, suffix: str) -> None:
 
 
 def _bond_mode(mode: str) -> str:
-    return BOND_MODES[int(mode)] if mode.isdigit() and int(mode) < len(BOND_MODES) else mode
+    return BOND_MODES[int(mode)] if mode.isdecimal() and int(mode) < len(BOND_MODES) else mode
 
 
 def _order(content: Interfaces, name: str) -> int:

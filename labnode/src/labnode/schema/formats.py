@@ -50,10 +50,15 @@ def is_ip(text: str, version: int | None = None) -> bool:
         return False
 
 
+def is_number(value: str) -> bool:
+    """Digits and nothing else; Python also counts '¹' among the digits, and reads other scripts' as numbers."""
+    return value.isascii() and value.isdigit()
+
+
 def is_cidr(text: str, version: int | None = None) -> bool:
     """An address with a prefix of 8 bits or more, host bits allowed."""
     address, slash, bits = text.partition("/")
-    if not (slash and bits.isdigit() and is_ip(address, version)):
+    if not (slash and is_number(bits) and is_ip(address, version)):
         return False
     return 7 < int(bits) <= (128 if ":" in address else 32)
 
@@ -174,7 +179,7 @@ def _mask(value: str) -> bool:
 
 def _ip_or_cidr(value: str) -> bool:
     address, slash, bits = value.partition("/")
-    return is_ip(address) and (not slash or (bits.isdigit() and int(bits) <= (128 if ":" in address else 32)))
+    return is_ip(address) and (not slash or (is_number(bits) and int(bits) <= (128 if ":" in address else 32)))
 
 
 def _address_list(value: str) -> str | None:
@@ -189,7 +194,7 @@ def _address_list(value: str) -> str | None:
 def _ports(value: str) -> str | None:
     for item in value.split(","):
         bounds = item.split(":")
-        if all(part.isdigit() for part in bounds) and len(bounds) <= 2:
+        if all(is_number(part) for part in bounds) and len(bounds) <= 2:
             if any(int(part) > 65535 for part in bounds):
                 return f"invalid port '{item}'"
         elif not re.fullmatch(r"[A-Za-z][A-Za-z0-9\-_]*", item):

@@ -71,7 +71,7 @@ class Definitions:
         for key, value in item.options.items():
             if key in kind.secret:
                 continue
-            number = key in BOOLEAN or (key in INTEGER and value.isdigit())
+            number = key in BOOLEAN or (key in INTEGER and value.isdecimal())
             result[key] = int(truth(value) if key in BOOLEAN else value) if number else value
         if kind.shared:
             result["shared"] = 1
