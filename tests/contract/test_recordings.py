@@ -7,6 +7,7 @@ The figure and what does not agree are written down in labnode/FIDELITY.md.
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -117,6 +118,8 @@ def test_the_stated_figure_is_no_less_than_promised() -> None:
 def test_the_recordings(lab: Lab, tmp_path: Path) -> None:
     if not (CONTRACT / "recorded").is_dir():
         pytest.skip("the recordings are not at hand")
+    if not any(os.access(path, os.W_OK) for path in ("/srv/pool1", "/srv")):
+        pytest.skip("the recordings make a storage in /srv/pool1, and this user may not make that directory")
     got = tmp_path / "got"
     record = [sys.executable, CONTRACT / "record.py", lab.url, "root@pam", PASSWORD, lab.node, got]
     subprocess.run(record, check=True, capture_output=True, timeout=400)

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import itertools
+import json
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from ansible_collections.pvelab.proxmox.tests.lab import Lab, until
 
 VMIDS = itertools.count(300)
+INSTALLED = Path(sysconfig.get_path("purelib"), "ansible_collections/community/proxmox")
 
 
 class Neighbour:
@@ -123,15 +126,23 @@ def test_templates_are_uploaded_and_removed(call: Neighbour, api: Any, tmp_path:
     assert "local:iso/tiny.iso" not in [v["volid"] for v in api.nodes("pve1").storage("local").content.get()]
 
 
+def member(kind: str, name: str) -> dict[str, Any]:
+    """One member of a pool as the installed release of proxmox_pool_member takes it: since 2.0 in a list."""
+    version = json.loads((INSTALLED / "MANIFEST.json").read_text(encoding="utf-8"))["collection_info"]["version"]
+    if int(version.partition(".")[0]) < 2:
+        return {"member": name, "type": kind}
+    return {"members": [{kind: name}]}
+
+
 def test_pools_have_members(call: Neighbour, api: Any, vmid: int) -> None:
     call("pool", poolid="crew", comment="Together")
     call("pool", changed=False, poolid="crew")
-    call("pool_member", poolid="crew", member=str(vmid))
-    call("pool_member", changed=False, poolid="crew", member=str(vmid))
-    call("pool_member", poolid="crew", member="local", type="storage")
+    call("pool_member", poolid="crew", **member("vm", str(vmid)))
+    call("pool_member", changed=False, poolid="crew", **member("vm", str(vmid)))
+    call("pool_member", poolid="crew", **member("storage", "local"))
     assert len(api.pools("crew").get()["members"]) == 2
-    call("pool_member", poolid="crew", member=f"guest{vmid}", state="absent")
-    call("pool_member", poolid="crew", member="local", type="storage", state="absent")
+    call("pool_member", poolid="crew", state="absent", **member("vm", f"guest{vmid}"))
+    call("pool_member", poolid="crew", state="absent", **member("storage", "local"))
     call("pool", poolid="crew", state="absent")
 
 
