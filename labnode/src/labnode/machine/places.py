@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from labnode.errors import ApiError
 
 LONGEST_SOCKET = 90  # a Unix socket's path ends at 107 bytes; the names below it need the rest
 
@@ -19,6 +22,24 @@ def socket_root(run_dir: Path) -> Path:
         return run_dir
     short = hashlib.sha1(str(run_dir).encode(), usedforsecurity=False).hexdigest()[:10]
     return Path(tempfile.gettempdir()) / f"labnode-{os.getuid()}-{short}"
+
+
+def make_private(path: Path, run_dir: Path) -> None:
+    """Create a directory for this user only. Raises ApiError when the directory for sockets is somebody else's: in the
+    temporary directory anybody could have made it first."""
+    root = socket_root(run_dir)
+    root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if root.lstat().st_uid != os.getuid() or root.is_symlink():
+        raise ApiError(f"'{root}' belongs to another user - remove it, or choose a shorter state directory")
+    path.mkdir(parents=True, exist_ok=True)
+    path.chmod(0o700)
+
+
+def clear_sockets(run_dir: Path) -> None:
+    """Remove the short directory for sockets, if there is one; nothing may be listening there any more."""
+    root = socket_root(run_dir)
+    if root != run_dir:
+        shutil.rmtree(root, ignore_errors=True)
 
 
 @dataclass(frozen=True)
@@ -59,8 +80,7 @@ class Places:
     def make(self) -> None:
         """Create the directories, for this user only."""
         for path in (self.directory, self.socket("x").parent):
-            path.mkdir(parents=True, exist_ok=True)
-            path.chmod(0o700)
+            make_private(path, self.run_dir)
 
     def pid(self) -> int | None:
         """The guest's process, None when it is gone. A reused pid is told apart by the command line naming this

@@ -27,6 +27,7 @@ from labnode.machine.guest import Guest
 from labnode.machine.looking import look
 from labnode.machine.model import ANEW, Earlier, Qemu, RunInfo
 from labnode.machine.nics import Way, netdev_args
+from labnode.machine.places import clear_sockets
 from labnode.machine.qmp import agent as ask_agent
 from labnode.machine.switch import Switch
 from labnode.storage import StorageService
@@ -227,6 +228,8 @@ class MachineService:
             await asyncio.gather(self._tending, return_exceptions=True)
         await asyncio.gather(*(self.stop(vmid, timeout=timeout) for vmid in self.running()))
         await self.switch.down_all()
+        if not self.running() and not self.switch.running():
+            clear_sockets(self.run_dir)
 
     async def cleanup(self, vmid: int) -> None:
         """After a guest went away by itself: free ports and sockets. Idempotent."""

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from labnode.errors import ApiError
 from labnode.machine.nics import Nic, Way
-from labnode.machine.places import live_pid, socket_root
+from labnode.machine.places import live_pid, make_private, socket_root
 from labnode.storage.run import run, tool
 
 PORTS = 512
@@ -88,8 +88,7 @@ class Switch:
         where, sockets = self.directory(name), self.sockets(name)
         shutil.rmtree(sockets / "ctl", ignore_errors=True)
         for path in (where, sockets):
-            path.mkdir(parents=True, exist_ok=True)
-            path.chmod(0o700)
+            make_private(path, self.run_dir)
         (sockets / "mgmt").unlink(missing_ok=True)
         (where / "ports.json").unlink(missing_ok=True)  # a new switch has no ports yet
         (where / "pid").unlink(missing_ok=True)  # vde_switch gives up when there is one already
