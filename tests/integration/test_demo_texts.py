@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the demo reads out of a playbook's output, and how it lays out its table. The demo itself: tests/integration."""
+"""What the demo reads out of a playbook's output, and how it lays out its table. The demo itself: test_demo.py."""
 
 from __future__ import annotations
 
