@@ -140,5 +140,4 @@ def test_the_recordings(lab: Lab, tmp_path: Path) -> None:
     match = re.search(r"^(\d+) of (\d+) recorded exchanges agree", said.stdout, re.MULTILINE)
     assert said.returncode == 0 and match is not None, said.stdout
     good, total = stated_figure()
-    # A few exchanges give a guest two seconds; on a busy machine that can be too short. More than these is a change.
-    assert int(match[2]) == total and int(match[1]) >= good - 3, said.stdout
+    assert (int(match[1]), int(match[2])) >= (good, total), said.stdout

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labnode.errors import ApiError
-from labnode.guests import configfile, drive, options, pending, values
+from labnode.guests import configfile, drive, options, pending, snapshot, values
 from labnode.guests.configfile import GuestConfig
 from labnode.guests.create import CONTROL
 from labnode.guests.propstring import PropertyError, format_size, parse_size
@@ -231,3 +231,11 @@ def test_lines_that_are_no_setting_are_dropped():
     assert conf.main == {"cores": "2"}
     assert conf.pending == {"delete": "cores"}
     assert conf.snapshots == {"snap": {"snapstate": "prepare"}}
+
+
+def test_snapshots_of_one_second_are_listed_by_their_chain():
+    chain = {name: {"snaptime": "7", **({"parent": parent} if parent else {})}
+             for name, parent in (("a", "c"), ("b", ""), ("c", "b"))}  # fmt: skip
+    conf = GuestConfig({"parent": "a"}, snapshots={**chain, "old": {"snaptime": "6", "parent": "a"}})
+    rows = snapshot.listing(conf, running=False)
+    assert [row["name"] for row in rows] == ["a", "c", "b", "old", "current"]

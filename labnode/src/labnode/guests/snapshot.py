@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +47,8 @@ def copied(section: Section) -> Section:
 def listing(conf: GuestConfig, *, running: bool) -> list[dict[str, Any]]:
     """``GET .../snapshot``: every snapshot, the newest first, and ``current``."""
     rows = []
-    for name, snap in sorted(conf.snapshots.items(), key=lambda item: -int(item[1].get("snaptime", "0"))):
+    for name in sorted(conf.snapshots, key=lambda n: _age(conf.snapshots, n), reverse=True):
+        snap = conf.snapshots[name]
         row: dict[str, Any] = {
             "name": name,
             "snaptime": int(snap.get("snaptime", "0")),
@@ -60,6 +61,16 @@ def listing(conf: GuestConfig, *, running: bool) -> list[dict[str, Any]]:
     if conf.main.get("parent"):
         current["parent"] = conf.main["parent"]
     return [*rows, current]
+
+
+def _age(snapshots: Mapping[str, Section], name: str) -> tuple[int, int]:
+    """What sorts snapshots by age: their second, and within one their distance from the first of the chain."""
+    taken = int(snapshots[name].get("snaptime", "0"))
+    chain: list[str] = []
+    while name in snapshots and name not in chain:
+        chain.append(name)
+        name = snapshots[name].get("parent", "")
+    return taken, len(chain)
 
 
 def can_snapshot(g: GuestService, section: Section) -> bool:
