@@ -6,11 +6,13 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from typing import Any
 
 import pytest
 from machine_lab import MAC, until
 
 from labnode.errors import ApiError
+from labnode.machine import hotplug
 from labnode.machine.model import Earlier
 
 
@@ -171,6 +173,30 @@ async def test_media_change(lab):
         assert await lab.machines.set_live(100, key, "none,media=cdrom", "local:iso/a.iso,media=cdrom", guest)
     blocks = await lab.machines.qmp(100, "query-block")
     assert not any(item.get("inserted") for item in blocks)
+
+
+class Tray:
+    """A monitor of a guest that closes the tray of its drive the first ``closes`` times it is open."""
+
+    def __init__(self, closes: int) -> None:
+        self.closes = closes
+        self.said: list[str] = []
+
+    async def __call__(self, command: str, /, **_args: Any) -> None:
+        self.said.append(command)
+        if command == "blockdev-insert-medium" and self.closes:
+            self.closes -= 1
+            raise ApiError("VM 100 qmp command 'blockdev-insert-medium' failed - Tray of the device is not open")
+
+
+async def test_a_tray_that_the_guest_closes_is_opened_again():
+    tray = Tray(closes=2)
+    await hotplug.in_open_tray(tray, "ide2", "blockdev-insert-medium", node_name="drive-ide2")
+    assert tray.said == ["blockdev-open-tray", "blockdev-insert-medium"] * 3
+    stubborn = Tray(closes=1000)
+    with pytest.raises(ApiError, match="is not open"):
+        await hotplug.in_open_tray(stubborn, "ide2", "blockdev-insert-medium", node_name="drive-ide2")
+    assert stubborn.said.count("blockdev-open-tray") == hotplug.TRAY_TRIES
 
 
 async def test_throttles_balloon_cpus_change(lab):

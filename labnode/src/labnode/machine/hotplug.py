@@ -26,6 +26,7 @@ from labnode.storage import StorageService
 Config = Mapping[str, str]
 NUMBERS = frozenset({"bootindex", "host_mtu", "vendorid", "productid", "hostbus", "p2", "p3"})
 STATS_SECONDS = 2
+TRAY_TRIES = 10
 
 
 @dataclass(frozen=True)
@@ -311,20 +312,38 @@ async def reconnect(live: Live) -> None:
 
 
 async def _change_medium(qmp: Monitor, live: Live, drive: Drive) -> None:
-    ident = _backend_id(drive.key)
+    ident, name = _backend_id(drive.key), drives.node_name(drive.key)
     old = ""
     with contextlib.suppress(ApiError):
         old = await node_of(qmp, drive.key)
-    await qmp("blockdev-open-tray", id=ident, force=True)
-    with contextlib.suppress(ApiError):
-        await qmp("blockdev-remove-medium", id=ident)
+    await in_open_tray(qmp, ident, "blockdev-remove-medium")
     if old:
         await qmp("blockdev-del", node_name=old)
     if command.has_medium(drive):
         node = drives.block_node(drive.key, command.medium(live.plan(), drive), drive.options, cdrom=True)
         await qmp("blockdev-add", **node)
-        await qmp("blockdev-insert-medium", id=ident, node_name=drives.node_name(drive.key))
+        try:
+            await in_open_tray(qmp, ident, "blockdev-insert-medium", node_name=name)
+        except ApiError:
+            with contextlib.suppress(ApiError):
+                await qmp("blockdev-del", node_name=name)
+            raise
     await qmp("blockdev-close-tray", id=ident)
+
+
+async def in_open_tray(qmp: Monitor, ident: str, action: str, **args: Any) -> None:
+    """Open a drive's tray and do something in it; ApiError when the guest is faster each of TRAY_TRIES times.
+
+    A guest may close the tray whenever it likes, and firmware that looks for a medium to boot from does.
+    """
+    for again in range(TRAY_TRIES - 1, -1, -1):
+        await qmp("blockdev-open-tray", id=ident, force=True)
+        try:
+            await qmp(action, id=ident, **args)
+            return
+        except ApiError as err:
+            if not again or "is not open" not in err.message:
+                raise
 
 
 async def _more_cpus(live: Live, wanted: int) -> bool:
