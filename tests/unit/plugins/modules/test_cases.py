@@ -34,8 +34,16 @@ from ansible_collections.pvelab.proxmox.tests.unit.fake_api import FakeApi
 CASES = Path(__file__).resolve().parents[2] / "cases"
 
 
+def declaration(module: str) -> Resource | Verb | Query:
+    loaded = importlib.import_module(f"ansible_collections.pvelab.proxmox.plugins.modules.{module}")
+    found: Resource | Verb | Query = loaded.RESOURCE
+    return found
+
+
 def cases() -> Iterator[Any]:
     for path in sorted(CASES.glob("*.yml")):
+        # ansible-test runs each test in a fork of its own: what is imported before the fork is imported once.
+        declaration(path.stem)
         for case in yaml.safe_load(path.read_text(encoding="utf-8")):
             for mode in ("real", "check"):
                 if case.get("only", mode) == mode:
@@ -110,12 +118,6 @@ def validated(declared: Resource | Verb | Query, params: Mapping[str, Any]) -> d
         raise BadOptions("; ".join(outcome.error_messages))
     given: dict[str, Any] = outcome.validated_parameters
     return given
-
-
-def declaration(module: str) -> Resource | Verb | Query:
-    loaded = importlib.import_module(f"ansible_collections.pvelab.proxmox.plugins.modules.{module}")
-    found: Resource | Verb | Query = loaded.RESOURCE
-    return found
 
 
 def described(step: Any, declared: Resource | Verb | Query) -> Any:
