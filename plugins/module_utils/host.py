@@ -54,6 +54,23 @@ class Host:
         except (OSError, UnicodeDecodeError) as error:
             raise Failure(f"{path} cannot be read: {_reason(error)}.") from error
 
+    def names(self, path: str) -> list[str]:
+        """The names in a directory, sorted; none where there is no such directory. Raises Failure."""
+        try:
+            return sorted(os.listdir(path))
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise Failure(f"{path} cannot be listed: {_reason(error)}.") from error
+
+    def link(self, path: str) -> str | None:
+        """Where a symbolic link leads in the end, as an absolute path; None where there is nothing of that name."""
+        return os.path.realpath(path) if os.path.lexists(path) else None
+
+    def which(self, name: str) -> str | None:
+        """The path of a program, or None where the host has none; the administrator's directories count, too."""
+        return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/local/sbin:/usr/sbin:/sbin")
+
     def do(self, step: Step) -> Any:
         """Carry out a Run (returns its standard output) or a Write. Raises Failure."""
         if self.read_only:

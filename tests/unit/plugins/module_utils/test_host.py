@@ -82,3 +82,16 @@ def test_read_only_refuses_every_write(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(Failure, match="cannot carry out an API request"):
         HOST.do(Call("GET", "/version"))  # type: ignore[arg-type]
+
+
+def test_directories_links_and_programs(tmp_path: Path) -> None:
+    (tmp_path / "b").write_text("")
+    (tmp_path / "a").symlink_to("b")
+    assert HOST.names(str(tmp_path)) == ["a", "b"]
+    assert HOST.names(str(tmp_path / "none")) == []
+    assert HOST.link(str(tmp_path / "a")) == str(tmp_path.resolve() / "b")
+    assert HOST.link(str(tmp_path / "none")) is None
+    with pytest.raises(Failure, match="/a cannot be listed: Not a directory"):
+        HOST.names(str(tmp_path / "a"))
+    assert (HOST.which("sh") or "").endswith("/sh")
+    assert HOST.which("no-such-program") is None

@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs every case of tests/unit/cases/MODULE.yml twice, for real and in check mode, from the same data.
 
-A case: ``name``; ``params``; ``answers`` ({"GET /path": data}); ``after``: a mapping or a list of mappings that overlay
-the answers once a round of writes is over; then what must come out: ``changed``, ``action``, ``steps`` (exact; each
-"METHOD /path" or {"METHOD /path": params}), and if given ``diff`` ({before, after}), ``object`` or ``result`` (each a
-subset), ``warns`` (a pattern); or ``fails``: a pattern that the message matches. ``steps`` of a case that takes several
-rounds is a list of lists; check mode foresees the first. ``only: real`` is for what check mode cannot foresee (the node
-refuses), ``only: check`` for what a real run refuses because an earlier task has not seen to it.
+A case: ``name``; ``params``; ``answers`` ({"GET /path": data}, or for a module that works on a host see FakeHost);
+``after``: a mapping or a list of mappings that overlay the answers once a round of writes is over; then what must come
+out: ``changed``, ``action``, ``steps`` (exact; each "METHOD /path" or {"METHOD /path": params}; on a host the line of a
+command or {"/path": text}, with null for a file that is removed), and if given ``diff`` ({before, after}), ``object``
+or ``result`` (each a subset), ``warns`` (a pattern); or ``fails``: a pattern that the message matches. ``steps`` of a
+case that takes several rounds is a list of lists; check mode foresees the first. ``only: real`` is for what check mode
+cannot foresee (the node refuses), ``only: check`` for what a real run refuses because an earlier task has not seen to
+it.
 """
 
 from __future__ import annotations
 
 import importlib
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,14 +31,16 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.core.reconcile impo
     perform,
     reconcile,
 )
-from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Failure
+from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Failure, Write
 from ansible_collections.pvelab.proxmox.tests.unit.fake_api import FakeApi
+from ansible_collections.pvelab.proxmox.tests.unit.fake_host import FakeHost
 
+MODULES = "ansible_collections.pvelab.proxmox.plugins.modules"
 CASES = Path(__file__).resolve().parents[2] / "cases"
 
 
 def declaration(module: str) -> Resource | Verb | Query:
-    loaded = importlib.import_module(f"ansible_collections.pvelab.proxmox.plugins.modules.{module}")
+    loaded = importlib.import_module(f"{MODULES}.{module}")
     found: Resource | Verb | Query = loaded.RESOURCE
     return found
 
@@ -55,7 +60,7 @@ def test_case(module: str, case: Mapping[str, Any], check: bool) -> None:
     declared = declaration(module)
     after = case.get("after", [])
     stages = [case.get("answers", {}), *(after if isinstance(after, list) else [after])]
-    api = FakeApi(stages, read_only=check)
+    api = seam_of(module)(stages, read_only=check)
     if "fails" in case:
         with pytest.raises((Failure, BadOptions)) as caught:
             result_of(declared, api, case["params"], check)
@@ -76,7 +81,7 @@ def assert_result(result: Mapping[str, Any], case: Mapping[str, Any], check: boo
     if "action" in case:
         assert result["action"] == case["action"]
     if "steps" in case and "steps" in result:
-        assert [from_result(s) for s in result["steps"]] == rounds(case["steps"], check)
+        assert [from_result(s) for s in result["steps"]] == [shown(s) for s in rounds(case["steps"], check)]
     if "diff" in case:
         assert {k: result["diff"].get(k) for k in ("before", "after")} == case["diff"]
     if "result" in case:
@@ -101,7 +106,7 @@ class BadOptions(Exception):
 
 
 def result_of(
-    declared: Resource | Verb | Query, api: FakeApi, params: Mapping[str, Any], check: bool
+    declared: Resource | Verb | Query, api: FakeApi | FakeHost, params: Mapping[str, Any], check: bool
 ) -> dict[str, Any]:
     given = validated(declared, params)
     if isinstance(declared, Query):
@@ -120,11 +125,27 @@ def validated(declared: Resource | Verb | Query, params: Mapping[str, Any]) -> d
     return given
 
 
+def seam_of(module: str) -> type[FakeApi | FakeHost]:
+    return FakeHost if hasattr(importlib.import_module(f"{MODULES}.{module}"), "Host") else FakeApi
+
+
 def described(step: Any, declared: Resource | Verb | Query) -> Any:
+    if isinstance(step, Write):
+        return {step.path: step.content}
     return from_result(step.describe(getattr(declared, "secret", ())))
 
 
+def shown(step: Any) -> Any:
+    """A step of a case as a result tells it: of a file that is written, the path alone."""
+    path, *more = step if isinstance(step, Mapping) else [""]
+    return path if path.startswith("/") and not more else step
+
+
 def from_result(step: Mapping[str, Any]) -> Any:
+    if "argv" in step:
+        return shlex.join(step["argv"])
+    if "path" in step:
+        return step["path"]
     return {step["request"]: step["params"]} if step.get("params") else step["request"]
 
 
