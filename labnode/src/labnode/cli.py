@@ -40,6 +40,9 @@ def parser() -> argparse.ArgumentParser:
     serve.add_argument("--kvm", choices=("auto", "on", "off"), default="auto")
     serve.add_argument("--auth-delay", type=float, default=3.0, metavar="SECONDS", help="pause before a 401")
     serve.add_argument("--allow-remote", action="store_true", help="accept an address other than loopback in --listen")
+    serve.add_argument(
+        "--host-network", action="store_true", help="the host's own /etc/network and kernel bridges (needs root)"
+    )
     serve.add_argument("--verbose", action="store_true", help="log requests and tasks to standard error")
     canary.add_command(commands)
     return top
@@ -57,6 +60,8 @@ def settings_of(args: argparse.Namespace) -> Settings:
         raise UsageError(f"--listen {args.listen}: expected HOST:PORT, such as 127.0.0.1:8006")
     if not (_is_loopback(host) or args.allow_remote):
         raise UsageError(f"--listen {args.listen}: not a loopback address; add --allow-remote if you mean it")
+    if args.host_network and os.geteuid() != 0:
+        raise UsageError("--host-network changes the network of this host and so needs root; leave it out otherwise")
     refusal = check_named("pve-node", args.node)
     if refusal:
         raise UsageError(f"--node {args.node}: {refusal}")
@@ -68,6 +73,7 @@ def settings_of(args: argparse.Namespace) -> Settings:
         kvm=args.kvm,
         auth_delay=args.auth_delay,
         root_password=_password(args.password_file, args.state),
+        host_network=args.host_network,
     )
 
 

@@ -32,6 +32,7 @@ class Settings:
     kvm: str = "auto"
     auth_delay: float = 3.0
     root_password: str | None = field(default=None, repr=False)
+    host_network: bool = False
 
 
 class Node:
@@ -52,7 +53,8 @@ class Node:
         self.auth = Auth(self.store, settings.auth_delay)
         self.system = System()
         self.samples = Samples()
-        self.network = NetworkConfig(self.store, settings.state_dir / "etc/network", on_host=False)
+        network = Path("/etc/network") if settings.host_network else settings.state_dir / "etc/network"
+        self.network = NetworkConfig(self.store, network, on_host=settings.host_network)
         self._sampler: asyncio.Task[None] | None = None
 
     @property
