@@ -18,6 +18,8 @@ from typing import Any
 
 from proxmoxer import ProxmoxAPI
 
+from ansible_collections.pvelab.proxmox.tests import forked
+
 ROOT = Path(__file__).resolve().parents[1]
 BIN = Path(sys.executable).parent
 PASSWORD = "correct horse"
@@ -140,19 +142,26 @@ class Lab:
 
         ``name`` is one of the collection's, or a full one: "community.proxmox.proxmox_kvm".
         """
-        return finished(self.begin_module(name, params, check=check, port=port))
+        path, found, controls = self._called(name, check)
+        given = {"ANSIBLE_MODULE_ARGS": {**params, **controls}}
+        return forked.module(path, given, self.environment(port, **found), self.folder)
 
-    def begin_module(
-        self, name: str, params: Mapping[str, Any], *, check: bool = False, port: int | None = None, **more: str | None
-    ) -> subprocess.Popen[str]:
-        """Start a module; ``finished`` waits for it. ``more`` goes to ``environment``."""
+    def _called(self, name: str, check: bool) -> tuple[str, dict[str, str | None], dict[str, Any]]:
+        """A module's place among Python's, variables it needs beyond the usual ones, and what Ansible says beside."""
         foreign = "." in name
         path = ".plugins.modules.".join((name if foreign else f"pvelab.proxmox.{name}").rsplit(".", maxsplit=1))
         # What .build shadows is then found where pip put it.
         found: dict[str, str | None] = {"PYTHONPATH": None, "PROXMOX_CA_PATH": str(self.certificate)} if foreign else {}
         controls = {"_ansible_check_mode": check, "_ansible_diff": True, "_ansible_remote_tmp": str(self.folder)}
+        return f"ansible_collections.{path}", found, controls
+
+    def begin_module(
+        self, name: str, params: Mapping[str, Any], *, check: bool = False, port: int | None = None, **more: str | None
+    ) -> subprocess.Popen[str]:
+        """Start a module in a session of its own; ``finished`` waits for it. ``more`` goes to ``environment``."""
+        path, found, controls = self._called(name, check)
         process = subprocess.Popen(
-            [sys.executable, "-m", f"ansible_collections.{path}"],
+            [sys.executable, "-m", path],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
