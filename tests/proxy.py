@@ -7,6 +7,7 @@ It serves with the node's own certificate and key, so that a pinned fingerprint 
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import threading
 from collections.abc import Callable
@@ -37,14 +38,16 @@ class Seen:
 class Proxy:
     """``cut(seen)`` says "before" (the node never hears of it), "after" (it does, its answer is lost) or "" (passes).
 
-    Once a line is cut, every later request is cut as well until ``mend``: the network is down, not one packet lost.
+    Once a line is cut, ``outage`` later requests are lost as well, or without it all until ``mend``: the network is
+    down, not one packet lost.
     """
 
-    def __init__(self, lab: Lab, cut: Callable[[Seen], str] = lambda _seen: "") -> None:
+    def __init__(self, lab: Lab, cut: Callable[[Seen], str] = lambda _seen: "", *, outage: float = math.inf) -> None:
         self.lab = lab
         self.cut = cut
+        self.outage = outage
         self.seen: list[Seen] = []
-        self.down = False
+        self._to_lose: float = 0
         self.port = 0
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
@@ -71,7 +74,7 @@ class Proxy:
     def mend(self) -> None:
         """The network is back, and nothing is cut any more."""
         self.cut = lambda _seen: ""
-        self.down = False
+        self._to_lose = 0
 
     async def _serve(self) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -90,8 +93,11 @@ class Proxy:
     async def _pass(self, request: web.Request) -> web.StreamResponse:
         seen = Seen(request.method, request.path.removeprefix("/api2/json"))
         self.seen.append(seen)
-        where = "before" if self.down else self.cut(seen)
-        self.down = self.down or bool(where)
+        where = "before" if self._to_lose else self.cut(seen)
+        if self._to_lose:
+            self._to_lose -= 1
+        elif where:
+            self._to_lose = self.outage
         if where == "before":
             return self._lost(request)
         body = await request.read()

@@ -6,9 +6,12 @@ The proxy cuts at each write in turn, because what is left behind differs from o
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -17,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pvelab.proxmox.tests.lab import Lab, failures, finished, orphans, stats, until
+from ansible_collections.pvelab.proxmox.tests.lab import ROOT, Lab, failures, finished, orphans, stats, until
 from ansible_collections.pvelab.proxmox.tests.proxy import Proxy, Seen
 
 DISKS = [{"slot": f"scsi{i}", "storage": "local", "size": "1G", "format": "qcow2"} for i in range(2)]
@@ -41,16 +44,17 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
 
 
 class Nth:
-    """Says ``verdict`` at the write number ``n``, counted from 0; ``happened`` tells that it came to that."""
+    """Says ``verdict`` at the write number ``n`` to a path, counted from 0; ``happened`` tells that it came to that."""
 
-    def __init__(self, n: int, verdict: str) -> None:
+    def __init__(self, n: int, verdict: str, path: re.Pattern[str] = re.compile(".*")) -> None:
         self.n = n
         self.verdict = verdict
+        self.path = path
         self.count = 0
         self.happened = threading.Event()
 
     def __call__(self, seen: Seen) -> str:
-        if not seen.writes:
+        if not seen.writes or not self.path.fullmatch(seen.path):
             return ""
         self.count += 1
         if self.count != self.n + 1:
@@ -112,20 +116,19 @@ def test_connection_is_cut_in_a_create(lab: Lab, cut_runs: dict[str, Any], cut: 
     whole(lab, name, {**GUEST, "name": name, **WAYS[cut[0]]})
 
 
+@pytest.mark.parametrize("outage", [0, 4])
 @pytest.mark.parametrize("n", [0, 1])
-def test_connection_comes_back_during_the_run(lab: Lab, n: int) -> None:
-    """An answer gets lost, but the next request passes: the run itself finds out what became of its write."""
-    params = {**GUEST, "name": f"back-{n}"}
-
-    class Blink(Nth):
-        def __call__(self, seen: Seen) -> str:
-            proxy.down = False
-            return super().__call__(seen)
-
-    with Proxy(lab) as proxy:
-        proxy.cut = Blink(n, "after")
-        cut_short(lab.module("vm", params, port=proxy.port))
-    whole(lab, f"back-{n}", params)
+def test_connection_comes_back_during_the_run(lab: Lab, n: int, outage: int) -> None:
+    """The answer gets lost, and so do some of the next requests: the run itself finds out what became of its write."""
+    name = f"back-{n}-{outage}"
+    params = {**GUEST, "name": name}
+    nth = Nth(n, "after")
+    with Proxy(lab, nth, outage=outage) as proxy:
+        result = lab.module("vm", params, port=proxy.port)
+    assert nth.happened.is_set()
+    assert not result.get("failed"), result["msg"]
+    assert lab.module("vm", params)["changed"] is False, "the run left nothing to do"
+    whole(lab, name, params)
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -148,50 +151,63 @@ def test_labnode_is_killed_in_the_middle_of_a_create(lab: Lab, n: int) -> None:
     whole(lab, name, params)
 
 
-PLAY = """
-- hosts: localhost
-  gather_facts: false
-  tasks:
-    - pvelab.proxmox.pool: {poolid: crew, comment: Together}
-    - pvelab.proxmox.vm:
-        name: "crew{{ item }}"
-        memory: 64
-        tags: [kept]
-        pool: crew
-        status: running
-        disks:
-          - {slot: scsi0, storage: local, size: 1G, format: qcow2}
-          - {slot: scsi1, storage: local, size: 1G, format: qcow2}
-      loop: [1, 2]
-    - pvelab.proxmox.snapshot: {name: crew1, snapname: fresh}
-"""
+SITE = ROOT / "playbooks" / "site.yml"
+CREW = ("crew1", "crew2")
+# Writes at which the controller is killed, one run after the other, so that each finds what the one before has left.
+# The storage, the image, the pool and the first guest are there; the second is being made, then waits for its snapshot.
+MOMENTS = [(re.compile("/nodes/pve1/qemu"), 1), (re.compile(r"/nodes/pve1/qemu/\d+/snapshot"), 1)]
 
 
-def test_controller_is_killed_during_a_playbook(lab: Lab, tmp_path: Path) -> None:
-    playbook = tmp_path / "play.yml"
-    playbook.write_text(PLAY, encoding="utf-8")
-    # In the middle of the second guest: the first and the pool are done, the snapshot is not.
-    nth = Nth(4, "after")
+def inventory(folder: Path) -> Path:
+    """A lab as users write it down, with guests that are made quickly."""
+    (folder / "depot").mkdir()
+    (folder / "tiny.iso").write_bytes(b"\0" * 4096)
+    site = {
+        "storage_list": [
+            {"storage": "depot", "type": "dir", "path": str(folder / "depot"), "content": ["images", "iso"]}
+        ],
+        "images_list": [{"storage": "depot", "src": str(folder / "tiny.iso")}],
+        "guests_pools": [{"poolid": "crew", "comment": "Together"}],
+        "guests_defaults": {**GUEST, "pool": "crew", "disks": [{**disk, "storage": "depot"} for disk in DISKS]},
+        "guests_list": [{"name": name} for name in CREW],
+        "snapshots_list": [{"snapname": "fresh", "guests": list(CREW)}],
+    }
+    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
+    hosts = folder / "hosts.json"
+    hosts.write_text(json.dumps({"proxmox": {"hosts": {"pve1": {**here, **site}}}}), encoding="utf-8")
+    return hosts
+
+
+def kill_during_site(lab: Lab, hosts: Path, path: re.Pattern[str], n: int) -> None:
+    """Run site.yml until it sends the write number ``n`` to ``path``; it does not live to see the answer."""
+    nth = Nth(n, "after", path)
     with Proxy(lab, nth) as proxy:
-        process = lab.begin_playbook(playbook, port=proxy.port)
+        process = lab.begin_playbook(SITE, "-i", str(hosts), port=proxy.port)
         try:
-            until(lambda: nth.happened.is_set() or process.poll() is not None, "the second guest is begun", 120)
+            until(lambda: nth.happened.is_set() or process.poll() is not None, f"it comes to {path.pattern}", 120)
         finally:
             kill_all(process)
     assert nth.happened.is_set()
+
+
+def test_controller_is_killed_during_site(lab: Lab, tmp_path: Path) -> None:
+    hosts = inventory(tmp_path)
+    for path, n in MOMENTS:
+        kill_during_site(lab, hosts, path, n)
     # Tasks that the node had begun go on; a careful person would look at them first, but need not.
-    second = lab.playbook(playbook)
-    assert second["rc"] == 0, failures(second)
-    third = lab.playbook(playbook)
-    assert stats(third)["changed"] == 0, third
+    last = lab.playbook(SITE, "-i", str(hosts))
+    assert last["rc"] == 0, failures(last)
+    again = lab.playbook(SITE, "-i", str(hosts))
+    assert (again["rc"], stats(again)["changed"]) == (0, 0), again
     api = lab.api()
-    names = [g["name"] for g in api.nodes("pve1").qemu.get()]
-    assert names.count("crew1") == names.count("crew2") == 1
+    guests = [g for g in api.nodes("pve1").qemu.get() if g["name"] != "seed"]
+    assert sorted(g["name"] for g in guests) == sorted(CREW), "a guest twice, or half of one"
     assert orphans(api) == set()
-    for name in ("crew1", "crew2"):
-        params = {"name": name, "state": "absent", "force_stop": True, "allow_data_loss": True}
-        assert lab.module("vm", params)["changed"]
-    api.pools("crew").delete()
+    for vmid in [g["vmid"] for g in guests]:
+        assert {s["name"] for s in api.nodes("pve1").qemu(vmid).snapshot.get()} == {"fresh", "current"}
+        gone = lab.module("vm", {"vmid": vmid, "state": "absent", "force_stop": True, "allow_data_loss": True})
+        assert gone["changed"], gone
+    assert orphans(api) == set()
 
 
 def kill_all(process: subprocess.Popen[str]) -> None:
