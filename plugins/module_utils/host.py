@@ -49,7 +49,7 @@ class Host:
         """The text of a file, or None where there is no such file. Raises Failure when it cannot be read."""
         try:
             return Path(path).read_text(encoding="utf-8")
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):  # the second: a process that ended while /proc was read
             return None
         except (OSError, UnicodeDecodeError) as error:
             raise Failure(f"{path} cannot be read: {_reason(error)}.") from error
@@ -127,6 +127,9 @@ def _run(step: Run) -> str:
 def _write(step: Write) -> None:
     path = Path(step.path)
     try:
+        if step.in_place and step.content is not None:
+            _write_in_place(path, step.content)
+            return
         if step.backup and path.exists():
             shutil.copy2(path, f"{path}{BACKUP_SUFFIX}")
         if step.content is None:
@@ -136,6 +139,15 @@ def _write(step: Write) -> None:
         _replace(path, step.content, step.mode, step.validate)
     except OSError as error:
         raise Failure(f"{path} cannot be written: {_reason(error)}.") from error
+
+
+def _write_in_place(path: Path, content: str) -> None:
+    """One write, as the kernel takes a value whole or not at all; nothing is created where there is no such file."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
+    try:
+        os.write(descriptor, content.encode())
+    finally:
+        os.close(descriptor)
 
 
 def _replace(path: Path, content: str, mode: int, validate: tuple[str, ...]) -> None:

@@ -76,6 +76,8 @@ class Write:
 
     ``validate`` is an argv in which ``%s`` stands for the candidate file; it must succeed before the file is put in
     place. ``content`` of ``None`` removes the file. ``backup`` keeps the old content beside it as ``PATH.pvelab~``.
+    ``in_place`` is for files of the kernel in /sys and /proc: each is a door rather than a file, which has to be there
+    and is written as it stands.
     """
 
     path: str
@@ -85,12 +87,15 @@ class Write:
     mode: int = 0o644
     validate: tuple[str, ...] = ()
     backup: bool = True
+    in_place: bool = False
 
     def describe(self, secret: Iterable[str] = ()) -> dict[str, Any]:
         """The step for people: ``{label, path, mode, destroys}``; never the content, which the diff shows."""
         shown: dict[str, Any] = {"path": self.path, "mode": f"{self.mode:04o}"}
         if self.content is None:
             shown = {"path": self.path, "remove": True}
+        elif self.in_place:
+            shown = {"path": self.path, "in_place": True}
         if self.label:
             shown["label"] = self.label
         if self.destroys:

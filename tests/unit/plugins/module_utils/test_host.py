@@ -75,6 +75,17 @@ def test_what_cannot_be_read_or_written_is_named(tmp_path: Path) -> None:
         HOST.do(Write(str(tmp_path / "none" / "x"), "x"))
 
 
+def test_a_file_of_the_kernel_is_written_in_place_and_never_made(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    path.write_text("100\n")
+    inode = path.stat().st_ino
+    HOST.do(Write(str(path), "1\n", in_place=True))
+    assert (path.read_text(), path.stat().st_ino, [p.name for p in tmp_path.iterdir()]) == ("1\n", inode, ["run"])
+    with pytest.raises(Failure, match=r"smart_scan cannot be written: No such file or directory\."):
+        HOST.do(Write(str(tmp_path / "smart_scan"), "1\n", in_place=True))
+    assert Write("/sys/x", "1\n", in_place=True).describe() == {"path": "/sys/x", "in_place": True}
+
+
 def test_read_only_refuses_every_write(tmp_path: Path) -> None:
     careful = Host.from_params({}, read_only=True)
     with careful as host, pytest.raises(Failure, match="attempted in check mode"):
