@@ -30,6 +30,18 @@ demo: run-env ## Start the embedded node, provision the example lab, show it, te
 demo-down: ## Stop what `make demo KEEP=1` left running and remove it
 	@tools/demo-down
 
+.PHONY: lab lab-down lab-env
+lab-env:
+	@tools/system lab
+	@tools/venv run
+	@tools/collection-tree
+
+lab: lab-env ## Start the lab machine: a Debian host under QEMU, with pools, bridges and nested KVM (see lab/README.md)
+	@lab/lab up
+
+lab-down: ## Stop the lab machine and remove it; the cache stays
+	@[ ! -x $(BIN)/python ] || lab/lab down
+
 image: run-env ## Build the guest image that the demo's guests boot
 	@labnode/image/build
 
