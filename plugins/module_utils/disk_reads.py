@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Questions about block devices, LVM and ZFS that several modules ask of a host."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .core import zpools
+from .core.disks import COLUMNS, Device, Disks
+from .core.steps import Missing
+
+_BY_ID = "/dev/disk/by-id"
+_PACKAGES = {"lvm": "lvm2", "zpool": "zfsutils-linux", "zfs": "zfsutils-linux", "mkfs.xfs": "xfsprogs"}
+
+
+def survey(host: Any, called: Iterable[str] = ()) -> Disks:
+    """All block devices and what uses them. ``called``: the names by which the task calls devices. Raises Failure."""
+    tree = json.loads(host.query(("lsblk", "-J", "-b", "-o", COLUMNS)))
+    devices = tuple(Device.of(entry) for entry in tree.get("blockdevices") or ())
+    links = {name: host.link(f"{_BY_ID}/{name}") for name in host.names(_BY_ID)}
+    groups, volumes = _lvm(host)
+    return Disks(
+        devices=devices,
+        links={name: path for name, path in links.items() if path},
+        groups=groups,
+        volumes=volumes,
+        pools=_pools(host),
+        aliases={name: host.link(name) or name for name in called},
+    )
+
+
+def _lvm(host: Any) -> tuple[dict[str, str], dict[str, list[str]]]:
+    if host.which("lvm") is None:
+        return {}, {}
+    groups = {pv["pv_name"]: pv["vg_name"] for pv in report(host, "pvs", "pv_name,vg_name")}
+    volumes: dict[str, list[str]] = {}
+    for lv in report(host, "lvs", "vg_name,lv_name"):
+        volumes.setdefault(lv["vg_name"], []).append(lv["lv_name"])
+    return groups, volumes
+
+
+def report(host: Any, command: str, columns: str) -> list[dict[str, str]]:
+    """The rows of ``pvs``, ``vgs`` or ``lvs``; sizes are in bytes, and every value is a text. Raises Failure."""
+    argv = (command, "--reportformat", "json", "--units", "b", "--nosuffix", "-o", columns)
+    (answer,) = json.loads(host.query(argv))["report"]
+    rows: list[dict[str, str]] = answer[command[:-1]]
+    return rows
+
+
+def _pools(host: Any) -> dict[str, str]:
+    """Device → imported zpool. Without the kernel's module there is none, and asking would only fail."""
+    if host.which("zpool") is None or not host.names("/sys/module/zfs"):
+        return {}
+    status = zpools.parse(host.query(("zpool", "status", "-LP")))
+    return {device: name for name, vdevs in status.items() for vdev in vdevs for device in vdev.devices}
+
+
+def need(host: Any, program: str) -> None:
+    """Raises Missing when the host lacks a program, with the package that has it."""
+    if host.which(program) is None:
+        package = _PACKAGES.get(program, program)
+        raise Missing(f"the host has no {program}. Install the package {package}.")
+
+
+def smart(host: Any, path: str) -> dict[str, Any] | None:
+    """Health of a disk by smartctl, without waking it: ``passed``, ``temperature_c``, ``power_on_hours``; or None."""
+    if host.which("smartctl") is None:
+        return None
+    # Every bit of smartctl's exit status is a finding, and the answer is printed all the same.
+    said = host.query(("smartctl", "--json", "--nocheck=standby", "-H", "-A", path), ok_rcs=tuple(range(256)))
+    answer: Mapping[str, Any] = json.loads(said or "{}")
+    if "smart_status" not in answer:
+        return None
+    return {
+        "passed": answer["smart_status"].get("passed"),
+        "temperature_c": answer.get("temperature", {}).get("current"),
+        "power_on_hours": answer.get("power_on_time", {}).get("hours"),
+    }
