@@ -104,7 +104,9 @@ def refuse(params: Params, have: State, present: list[str]) -> None:
     mode = params["advisor_mode"] or have.get("runtime.advisor_mode", "none")
     if mode != "none" and (tuned or params["pages_to_scan"] is not None):
         who = "ksmtuned" if tuned else "pages_to_scan"
-        raise Failure(f"the kernel's advisor ({mode}) sets pages_to_scan by itself, so {who} cannot. Choose one of both.")
+        raise Failure(
+            f"the kernel's advisor ({mode}) sets pages_to_scan by itself, so {who} cannot. Choose one of both."
+        )
 
 
 def steps(plan: Plan, params: Params) -> list[Step]:
