@@ -20,7 +20,7 @@ KEYWORDS = {
     "name", "when", "loop", "loop_control", "register", "vars", "become", "delegate_to", "run_once", "tags", "block",
     "rescue", "always", "until", "retries", "delay", "changed_when", "failed_when", "no_log", "notify", "environment",
     "module_defaults", "check_mode", "diff", "any_errors_fatal", "ignore_errors", "with_items", "args", "listen",
-    "throttle", "timeout",
+    "throttle", "timeout", "ignore_unreachable",
 }  # fmt: skip
 
 

@@ -69,12 +69,13 @@ class Stanza:
 @dataclass(frozen=True)
 class Edit:
     """What an interface is to be. ``options`` gives all values of an option, by its name as it is to be written; no
-    values remove it; options that are not named stay. ``addresses`` (CIDR) and ``comments`` likewise; None leaves them.
-    ``method`` is that of the family inet.
+    values remove it; options that are not named stay. ``addresses`` (CIDR), ``gateways`` and ``comments`` likewise;
+    None leaves them. ``method`` is that of the family inet.
     """
 
     options: Mapping[str, Sequence[str]] = field(default_factory=dict)
     addresses: Sequence[str] | None = None
+    gateways: Sequence[str] | None = None
     method: str | None = None
     auto: bool | None = None
     comments: Sequence[str] | None = None
@@ -158,14 +159,30 @@ class Interfaces:
     def without(self, name: str) -> Interfaces:
         """Without the stanzas of an interface and without its name in "auto" and "allow-…" lines."""
         gone = {n for s in self.of(name) for n in range(s.first, s.end)}
-        kept = [line for n, line in enumerate(self.lines) if n not in gone]
-        return Interfaces(tuple(x for line in kept if (x := _unmarked(line, name)) is not None))
+        kept: list[Line] = []
+        removed = False
+        for number, line in enumerate(self.lines):
+            left = None if number in gone else _unmarked(line, name)
+            if left is None:
+                removed = True
+                continue
+            # Of the blank lines before and after a stanza one goes with it.
+            if not (removed and not left.text and kept and not kept[-1].text):
+                kept.append(left)
+            removed = False
+        if removed and kept and not kept[-1].text:
+            kept.pop()
+        return Interfaces(tuple(kept))
 
     def edited(self, name: str, edit: Edit) -> Interfaces:
         """With one interface as wanted. Lines that say already what is wanted stay as they are."""
         now = self if self.of(name) else self._with_stanza(name, "inet", "manual")
         if edit.addresses is not None:
-            now = now._with_addresses(name, list(edit.addresses))
+            if now.addresses(name) != list(edit.addresses):
+                now = now._stripped(name, {"netmask", "broadcast", "network"})
+            now = now._by_family(name, "address", list(edit.addresses), now.addresses(name))
+        if edit.gateways is not None:
+            now = now._by_family(name, "gateway", list(edit.gateways), now.values(name, "gateway"))
         for option, values in edit.options.items():
             now = now._with_option(name, option, list(values))
         if edit.method is not None:
@@ -176,16 +193,17 @@ class Interfaces:
             now = now._marked(name) if edit.auto else now._unmarked(name)
         return now
 
-    def _with_addresses(self, name: str, wanted: list[str]) -> Interfaces:
-        if self.addresses(name) == wanted:
-            return self
-        now = self._stripped(name, {"netmask", "broadcast", "network"})
+    def _by_family(self, name: str, option: str, wanted: list[str], have: list[str]) -> Interfaces:
+        """IPv4 goes into the stanza inet, IPv6 into inet6; a stanza inet6 that has nothing left goes."""
+        now = self
+        if have == wanted:
+            return now
         for family, colon in (("inet", False), ("inet6", True)):
             mine = [a for a in wanted if (":" in a) is colon]
             if mine and not any(s.family in (family, "") for s in now.of(name)):
                 now = now._with_stanza(name, family, "static")
-            rows = [n for n in now._rows(name, {"address"}) if (":" in now.lines[n].option[1]) is colon]
-            now = now._put(name, rows, "address", mine, family)
+            rows = [n for n in now._rows(name, {option}) if (":" in now.lines[n].option[1]) is colon]
+            now = now._put(name, rows, option, mine, family)
         empty = [s for s in now.of(name) if s.family == "inet6" and s.method == "static" and s.end == s.first + 1]
         gone = {s.first for s in empty if len(now.of(name)) > 1}
         return Interfaces(tuple(line for n, line in enumerate(now.lines) if n not in gone))

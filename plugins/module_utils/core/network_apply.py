@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A change of the network as a transaction: the host goes back by itself unless somebody confirms in time. Pure.
+
+Everything of one change lies in DIRECTORY/TOKEN: ``before`` (the old file), ``candidate``, the scripts, and one file
+that says how things stand: ``armed`` → ``confirmed``, or ``armed`` → ``reverting`` → ``reverted``. The first move is a
+rename, so that of a confirmation and a time-out that meet only one wins. The scripts are run through /bin/sh and do not
+lie in /run, which Debian mounts noexec; a timer of systemd runs the undo, because that outlives every SSH session, and
+a unit that is ordered before networking.service does it after a reboot, which transient timers do not survive.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .steps import Run, Step, Write
+
+FILE = "/etc/network/interfaces"
+DIRECTORY = "/var/lib/pvelab/network"
+STATES = ("armed", "reverting", "reverted", "confirmed")
+# The module must be over, and its SSH session closed in good order, before the network goes.
+_RELOAD_AFTER_S = 2
+_UNITS = "/etc/systemd/system"
+_HEAD = "#!/bin/sh\nPATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH\nhere={here}\n"
+
+_UNDO = """\
+case "${{1-}}" in
+rehearse) ;;
+*) [ -e "$here/reverting" ] || mv "$here/armed" "$here/reverting" 2>/dev/null || exit 0 ;;
+esac
+file={file}
+if ! cmp -s "$here/before" "$file"; then
+    cp -p "$here/before" "$file.{token}" && sync && mv "$file.{token}" "$file" || exit 1
+fi
+case "${{1-}}" in
+rehearse) ifreload -a -s || exit 1; exit 0 ;;
+boot) ;;
+*) ifreload -a >"$here/undo.log" 2>&1; /bin/sh "$here/ports.sh" ;;
+esac
+mv "$here/reverting" "$here/reverted"
+unit={boot}
+cd {units} && rm -f "$unit" "sysinit.target.wants/$unit"
+[ "${{1-}}" = boot ] || systemctl daemon-reload
+"""
+
+_RELOAD = """\
+ifreload -a >"$here/reload.log" 2>&1
+rc=$?
+/bin/sh "$here/ports.sh"
+echo "$rc" >"$here/reload.rc.new" && mv "$here/reload.rc.new" "$here/reload.rc"
+[ "$rc" = 0 ] || exec /bin/sh "$here/undo.sh"
+"""
+
+_PORTS = """\
+plug() {{
+    [ -d "/sys/class/net/$1" ] && [ -d "/sys/class/net/$2/bridge" ] && [ ! -e "/sys/class/net/$1/master" ] &&
+        ip link set dev "$1" master "$2"
+}}
+{lines}exit 0
+"""
+
+_BOOT = """\
+[Unit]
+Description=Restore the network, because a change of it was not confirmed before the reboot
+DefaultDependencies=no
+RequiresMountsFor={here} /etc/network
+After=local-fs.target
+Before=network-pre.target networking.service
+Wants=network-pre.target
+ConditionPathExists=|{here}/armed
+ConditionPathExists=|{here}/reverting
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh {here}/undo.sh boot
+
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+def token_of(earlier: Sequence[str], before: str, after: str) -> str:
+    """A name that no earlier change has: its number, and of what it changes a short hash."""
+    last = max((int(n.split("-")[0]) for n in earlier if n.split("-")[0].isdecimal()), default=0)
+    return f"{last + 1:04}-{hashlib.sha256(f'{before}|{after}'.encode()).hexdigest()[:8]}"
+
+
+def timer(token: str) -> str:
+    """The timer that undoes a change."""
+    return f"pvelab-network-undo-{token}.timer"
+
+
+def boot_unit(token: str) -> str:
+    """The unit that undoes a change after a reboot."""
+    return f"pvelab-network-boot-{token}.service"
+
+
+def transaction(
+    token: str, before: str, after: str, ports: Sequence[tuple[str, str, Sequence[str]]], within_s: int
+) -> list[Step]:
+    """Arm the way back, then put the new file in place and reload it. ``ports`` are (port, bridge, VLANs) of guests."""
+    here = f"{DIRECTORY}/{token}"
+    head = _HEAD.format(here=shlex.quote(here))
+    words = {"file": FILE, "token": token, "units": _UNITS, "boot": boot_unit(token)}
+    plugs = "".join(_plugged(*p) for p in ports)
+    scripts = {
+        "undo.sh": _UNDO.format(**words),
+        "reload.sh": _RELOAD,
+        "ports.sh": _PORTS.format(lines=plugs),
+    }
+    steps: list[Step] = [
+        Run(("install", "-d", "-m", "0700", here), label="make a place for the way back"),
+        Run(("cp", "-p", FILE, f"{here}/before"), label=f"keep {FILE}"),
+        *(Write(f"{here}/{n}", head + text, mode=0o700, backup=False) for n, text in scripts.items()),
+        Write(f"{here}/candidate", after, "check the new file", validate=_CHECK, backup=False),
+        Run((*_ONCE, "--wait", f"--unit=pvelab-network-rehearse-{token}", "/bin/sh", f"{here}/undo.sh", "rehearse")),
+        Write(f"{here}/armed", f"{within_s}\n", backup=False),
+        Write(f"{_UNITS}/{boot_unit(token)}", _BOOT.format(here=here), backup=False),
+        Run(("systemctl", "enable", "--quiet", boot_unit(token)), label="arm the way back for a reboot"),
+        Run((*_ONCE, *_armed(token, within_s), "/bin/sh", f"{here}/undo.sh"), label=f"go back in {within_s} seconds"),
+        Run(("systemctl", "is-active", "--quiet", timer(token)), label="see that it is armed"),
+    ]
+    if after != before:
+        steps.append(Write(FILE, after, backup=False))
+    soon = (f"--on-active={_RELOAD_AFTER_S}s", "--timer-property=AccuracySec=100ms")
+    run = (*_ONCE, f"--unit=pvelab-network-reload-{token}", *soon, "/bin/sh", f"{here}/reload.sh")
+    return [*steps, Run(run, label="reload the network")]
+
+
+_CHECK = ("ifup", "-a", "-s", "-i", "%s")
+_ONCE = ("systemd-run", "--quiet", "--collect")
+
+
+def _armed(token: str, within_s: int) -> tuple[str, ...]:
+    return (
+        f"--unit={timer(token).removesuffix('.timer')}",
+        f"--on-active={within_s}s",
+        "--timer-property=AccuracySec=1s",
+        "--property=OOMScoreAdjust=-1000",
+    )
+
+
+def confirmation(token: str) -> list[Step]:
+    """Keep a change. The rename comes first: from then on neither the timer nor a reboot undoes it."""
+    here, unit = f"{DIRECTORY}/{token}", boot_unit(token)
+    return [
+        Run(("mv", f"{here}/armed", f"{here}/confirmed"), label="keep the new network"),
+        Run(("systemctl", "stop", timer(token)), label="disarm the timer", ok_rcs=(0, 5)),
+        Run(("systemctl", "disable", "--quiet", unit), label="disarm the unit for a reboot"),
+        Write(f"{_UNITS}/{unit}", None, backup=False),
+        Run(("systemctl", "daemon-reload")),
+    ]
+
+
+def guest_ports(links: Mapping[str, Any], vlans: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[str]]]:
+    """(port, bridge, VLANs as ``bridge vlan add`` takes them) of what guests have plugged into bridges."""
+    tables = {row["ifname"]: row.get("vlans", []) for row in vlans}
+    found = []
+    for name, link in sorted(links.items()):
+        if name.startswith(("tap", "veth", "fwpr")) and link.get("master"):
+            found.append((name, str(link["master"]), [_vlan(v) for v in tables.get(name, [])]))
+    return found
+
+
+def _vlan(row: Mapping[str, Any]) -> str:
+    vid = f"{row['vlan']}-{row['vlanEnd']}" if "vlanEnd" in row else str(row["vlan"])
+    flags = {"PVID": "pvid", "Egress Untagged": "untagged"}
+    return " ".join(["vid", vid, *(flags[f] for f in row.get("flags", []) if f in flags)])
+
+
+def _plugged(port: str, bridge: str, vlans: Sequence[str]) -> str:
+    port, bridge = shlex.quote(port), shlex.quote(bridge)
+    fresh = "".join(f"    bridge vlan add dev {port} {v}\n" for v in vlans)
+    clear = f"    bridge vlan del dev {port} vid 1 2>/dev/null\n" if vlans else ""
+    return f"if plug {port} {bridge}; then\n    :\n{clear}{fresh}fi\n"
