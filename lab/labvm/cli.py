@@ -111,7 +111,9 @@ def _start(lab: Lab, image: Path, warm: Path | None, hardware: machine.Hardware,
     else:
         ports = machine.launch(lab, hardware, internet=args.internet, warm=warm)
         with Qmp(lab.qmp) as qmp:
-            qmp.until("query-status", "status", "running", WARM_S)
+            # it was kept stopped, so it comes back stopped
+            qmp.until("query-status", "status", "paused", WARM_S)
+            qmp.ask("cont")
         remote.write_ssh_config(lab, image, ports[0])
         remote.wait_for_ssh(lab, WARM_S)
         remote.set_clock(lab)
