@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The devices of zpools as ``zpool status -LP`` shows them (zpool-status(8); OpenZFS 2.1 to 2.3 print the same). Pure."""
+"""The devices of zpools as ``zpool status -LP`` shows them (zpool-status(8), OpenZFS 2.1 to 2.3). Pure."""
 
 from __future__ import annotations
 
