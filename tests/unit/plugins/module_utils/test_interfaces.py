@@ -51,7 +51,9 @@ WILD = {
         "\tovs_type OVSBridge\n\tovs_ports bond0 vlan50\n\nallow-vmbr0 vlan50\niface vlan50 inet static\n"
         "\taddress 192.0.2.50/24\n\tovs_type OVSIntPort\n\tovs_bridge vmbr0\n\tovs_options tag=50\n"
     ),
-    "laptop": "# The loopback\r\nauto lo eth0\r\niface lo inet loopback\r\n\r\nallow-hotplug wlan0\r\niface eth0 inet dhcp",
+    "laptop": (
+        "# The loopback\r\nauto lo eth0\r\niface lo inet loopback\r\n\r\nallow-hotplug wlan0\r\niface eth0 inet dhcp"
+    ),
     "sources": (
         "source interfaces.d/*\nsource-directory /etc/network/more\n\n\n"
         "mapping eth0\n\tscript /usr/local/sbin/map\n\tmap HOME eth0-home\n\tmap WORK eth0-work\n"
