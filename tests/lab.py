@@ -13,9 +13,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 from proxmoxer import ProxmoxAPI
 
 from ansible_collections.pvelab.proxmox.tests import forked
@@ -38,14 +40,15 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> A
 
 
 class Lab:
-    """One embedded node. ``wrapper`` is a command that is to start it.
+    """One embedded node. ``wrapper`` is a command that is to start it, ``password`` that of root@pam.
 
     ``url`` and ``fingerprint`` are what it printed; ``port`` stays the same after a restart.
     """
 
-    def __init__(self, folder: Path, node: str = "pve1", wrapper: Sequence[str] = ()) -> None:
+    def __init__(self, folder: Path, node: str = "pve1", wrapper: Sequence[str] = (), password: str = PASSWORD) -> None:
         self.folder = folder
         self.wrapper = wrapper
+        self.password = password
         self.state = folder / "state"
         self.log = folder / "labnode.log"
         self.node = node
@@ -58,6 +61,12 @@ class Lab:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        # Guests that boot nothing ignore a shutdown, so waiting for them gains nothing.
+        for pid_file in self.state.glob("run/*/qemu.pid"):
+            with suppress(OSError, ValueError, psutil.NoSuchProcess):
+                guest = psutil.Process(int(pid_file.read_text(encoding="utf-8")))
+                if str(self.state) in " ".join(guest.cmdline()):
+                    guest.kill()
         try:
             self.stop()
         except AssertionError:
@@ -72,7 +81,7 @@ class Lab:
     def start(self) -> None:
         """Start it and wait until it answers; a restart takes the same port."""
         password = self.folder / "password"
-        password.write_text(PASSWORD + "\n", encoding="utf-8")
+        password.write_text(self.password + "\n", encoding="utf-8")
         endpoint = self.state / "endpoint.json"
         endpoint.unlink(missing_ok=True)
         arguments = ["serve", "--listen", f"127.0.0.1:{self.port}", "--state", str(self.state), "--node", self.node]
@@ -112,7 +121,7 @@ class Lab:
     def api(self) -> Any:
         """Somebody else's client, so that what the collection says is not proved by the collection itself."""
         return ProxmoxAPI(
-            "127.0.0.1", port=self.port, user="root@pam", password=PASSWORD, verify_ssl=str(self.certificate)
+            "127.0.0.1", port=self.port, user="root@pam", password=self.password, verify_ssl=str(self.certificate)
         )
 
     def environment(self, port: int | None = None, **more: str | None) -> dict[str, str]:
@@ -131,7 +140,7 @@ class Lab:
             "PROXMOX_HOST": "127.0.0.1",
             "PROXMOX_PORT": str(port or self.port),
             "PROXMOX_USER": "root@pam",
-            "PROXMOX_PASSWORD": PASSWORD,
+            "PROXMOX_PASSWORD": self.password,
             "PROXMOX_FINGERPRINT": self.fingerprint,
             **more,
         }
