@@ -27,6 +27,7 @@ from demo_summary import heartbeats_on_disk, summary
 ROOT = Path(__file__).resolve().parent.parent
 LAB = Path(os.environ.get("LAB_STATE") or ROOT / ".lab")
 LOGS = Path(os.environ.get("LAB_LOGS") or ROOT / ".cache" / "demo")  # outlive the lab: a failure can be looked at
+INVENTORY = Path(os.environ.get("LAB_INVENTORY") or ROOT / "inventories" / "embedded")
 BIN = Path(sys.executable).parent
 PLAYBOOK = ROOT / "playbooks" / "site.yml"
 RECAP = re.compile(r"^\S+\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
@@ -131,7 +132,7 @@ def build_image(show: Show) -> Path:
 
 def provision(show: Show, node: Node, image: Path, title: str, log: Path, *, expect_changes: bool) -> int:
     """Run the playbook; the number of changes. What it says goes to `log`, what it changes to the terminal."""
-    command = [str(BIN / "ansible-playbook"), "-i", str(ROOT / "inventories/embedded"), str(PLAYBOOK)]
+    command = [str(BIN / "ansible-playbook"), "-i", str(INVENTORY), str(PLAYBOOK)]
     with show.step(title) as note, log.open("w", encoding="utf-8") as record:
         with output_of(command, stderr=subprocess.STDOUT, env=environment(node, image)) as process:
             assert process.stdout is not None

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make demo` does what it says, leaves nothing behind, and with KEEP=1 a node to talk to."""
+"""`make demo` does what it says, leaves nothing behind, and with KEEP=1 a node to talk to.
+
+The example lab that it makes is also the one on which site.yml is foretold and teardown.yml refused and confirmed.
+"""
 
 from __future__ import annotations
 
@@ -7,15 +10,17 @@ import json
 import re
 import signal
 import socket
+import subprocess
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 
 import psutil
 import pytest
-import requests
 
 from ansible_collections.pvelab.proxmox.tests.integration.demo_parts import Demo
+from ansible_collections.pvelab.proxmox.tests.lab import BIN, ROOT, Lab, failures
+from ansible_collections.pvelab.proxmox.tests.proxy import Proxy
 
 
 @pytest.fixture
@@ -35,7 +40,11 @@ def test_the_whole_demo_leaves_nothing_behind(demo: Demo) -> None:
     demo.is_gone()
 
 
-def test_a_node_that_is_kept_is_used_again_and_taken_down_even_when_it_was_killed(demo: Demo) -> None:
+SITE, TEARDOWN = ROOT / "playbooks" / "site.yml", ROOT / "playbooks" / "teardown.yml"
+CHANGED = re.compile(r"^changed: \[[^]]+\](?: => \((item=.*?)\))?")
+
+
+def test_a_node_is_kept_emptied_used_again_and_taken_down_even_when_it_was_killed(demo: Demo) -> None:
     with closing(socket.socket()) as holder:
         with suppress(OSError):  # where another node has the port already, it is taken as well
             holder.bind(("127.0.0.1", 8006))
@@ -43,19 +52,14 @@ def test_a_node_that_is_kept_is_used_again_and_taken_down_even_when_it_was_kille
         said = demo.run(KEEP="1")
     assert "port 8006 is taken, so a free one is used" in said
     assert "make demo-down" in said
-    endpoint = json.loads((demo.lab / "endpoint.json").read_text())
-    answer = requests.post(
-        f"{endpoint['url']}/api2/json/access/ticket",
-        data={"username": "root@pam", "password": (demo.lab / "demo/password").read_text().strip()},
-        verify=str(demo.lab / "etc/nodes/pve1/pve-ssl.pem"),
-        timeout=30,
-    )
-    assert answer.ok
-    assert answer.json()["data"]["username"] == "root@pam"
-
+    lab = kept(demo)
+    with Proxy(lab) as proxy:
+        is_removed_on_request(lab, proxy)
+        foretold = is_foretold(lab, proxy)
     said = demo.run()
-    assert f"already up at {endpoint['url']}; it is used, and stays up" in said
-    assert said.count("changed=0 failed=0") == 2
+    assert f"already up at {lab.url}; it is used, and stays up" in said
+    assert changes((demo.logs / "site-1.log").read_text(encoding="utf-8")) == foretold
+    assert said.count("changed=0 failed=0") == 1
     assert demo.lab.exists()
 
     psutil.Process(int((demo.lab / "demo/pid").read_text())).send_signal(signal.SIGKILL)
@@ -63,3 +67,58 @@ def test_a_node_that_is_kept_is_used_again_and_taken_down_even_when_it_was_kille
     demo.run("demo-down")
     demo.is_gone()
     assert "Nothing is up" in demo.run("demo-down")
+
+
+def kept(demo: Demo) -> Lab:
+    """The node that the demo left up; it answers a client that knows what the demo wrote down."""
+    lab = Lab(demo.lab.parent, password=(demo.lab / "demo/password").read_text(encoding="utf-8").strip())
+    lab.state = demo.lab
+    endpoint = json.loads((demo.lab / "endpoint.json").read_text(encoding="utf-8"))
+    lab.port, lab.fingerprint = int(endpoint["url"].rpartition(":")[2]), endpoint["fingerprint"]
+    assert {guest["name"] for guest in lab.api().nodes("pve1").qemu.get()} == {"canary", "web1", "web2", "db1"}
+    return lab
+
+
+def through(proxy: Proxy) -> list[str]:
+    """Arguments that lead the embedded inventory to the kept node, past the proxy."""
+    return ["-e", json.dumps({"proxmox_api_port": str(proxy.port), "lab_state": str(proxy.lab.state)})]
+
+
+def is_removed_on_request(lab: Lab, proxy: Proxy) -> None:
+    refused = lab.playbook(TEARDOWN, *through(proxy))
+    assert refused["rc"] != 0
+    (why,) = failures(refused)
+    for name in ("web1", "web2", "db1", "canary", "canary.qcow2", "teardown_confirm=pve1"):
+        assert name in why
+    assert not proxy.written, "it was refused"
+    removed = lab.playbook(TEARDOWN, "-e", "teardown_confirm=pve1", *through(proxy))
+    assert removed["rc"] == 0, failures(removed)
+    assert proxy.written, "the proxy saw nothing: it proves nothing"
+    api = lab.api()
+    assert api.nodes("pve1").qemu.get() == []
+    assert api.pools.get() == []
+    assert [store["storage"] for store in api.storage.get()] == ["local"]
+    assert [path for path in (lab.state / "storage" / "lab").rglob("*") if path.is_file()] == []
+
+
+def is_foretold(lab: Lab, proxy: Proxy) -> set[tuple[str, str]]:
+    """What check mode says will change, having written nothing."""
+    before = len(proxy.written)
+    environment = lab.environment(LAB_IMAGE=str(ROOT / ".cache/image/canary.qcow2"))
+    command = [BIN / "ansible-playbook", SITE, "--check", "--diff", *through(proxy)]
+    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert said.returncode == 0, said.stdout
+    assert len(proxy.written) == before, "check mode sent a write"
+    foretold = changes(said.stdout)
+    assert {item for _task, item in foretold} > {"item=web1", "item=web2", "item=db1", "item=canary"}
+    return foretold
+
+
+def changes(text: str) -> set[tuple[str, str]]:
+    """What a playbook says it changed: task and item."""
+    found, task = set(), ""
+    for line in text.splitlines():
+        task = line if line.startswith("TASK [") else task
+        if match := CHANGED.match(line):
+            found.add((task.rstrip("*"), match[1] or ""))
+    return found

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.pvelab.proxmox.tests.integration.demo_parts import ROOT, Demo
+
+EMBEDDED = ROOT / "inventories" / "embedded"
 
 
 @pytest.fixture
@@ -30,11 +33,32 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
         "First run",
         "Bring the images",
         "Make each guest as declared: web1",
-        "Second run",
     ],
 )
 def test_it_is_taken_down(demo: Demo, moment: str) -> None:
-    process = demo.start()
+    interrupted_at(demo, moment)
+
+
+@pytest.fixture
+def small_lab(tmp_path: Path) -> Path:
+    """An inventory with one guest that boots nothing, so that the first run is soon over."""
+    folder = tmp_path / "inventory"
+    variables = folder / "group_vars" / "proxmox"
+    variables.mkdir(parents=True)
+    (folder / "hosts.yml").symlink_to(EMBEDDED / "hosts.yml")
+    (variables / "connection.yml").symlink_to(EMBEDDED / "group_vars/proxmox/connection.yml")
+    lab = {"guests_list": [{"name": "web1", "memory": 32, "status": "running"}]}
+    (variables / "lab.yml").write_text(json.dumps(lab), encoding="utf-8")
+    return folder
+
+
+def test_it_is_taken_down_in_the_second_run(demo: Demo, small_lab: Path) -> None:
+    interrupted_at(demo, "Second run", LAB_INVENTORY=str(small_lab))
+    assert "Make each guest as declared: web1" in demo.said(), "there was a guest to take down"
+
+
+def interrupted_at(demo: Demo, moment: str, **environment: str) -> None:
+    process = demo.start(**environment)
     demo.wait_for(process, moment)
     assert demo.interrupt(process) == 130, demo.said()
     assert "Nothing is left running" in demo.said()
