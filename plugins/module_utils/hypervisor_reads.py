@@ -84,7 +84,7 @@ def kvm(host: Any, probe: bool) -> dict[str, Any]:
             "usable": None,
             "why": "there is no QEMU to try it with" if probe else "it was not tried",
         }
-    said = host.query([python, "-c", PROBE, qemu], timeout_s=LIMIT_S + 10).strip()
+    said = host.query([python, "-c", PROBE, qemu, str(LIMIT_S)], timeout_s=LIMIT_S + 10).strip()
     works = said == WORKS
     return {"device": True, "usable": works, "why": "" if works else f"a guest was tried with it: {said}"}
 

@@ -17,8 +17,8 @@ options:
   probe_kvm:
     description:
       - Whether to boot a tiny guest for a moment, to see whether KVM works. Its device alone does not tell, since a
-        host may have one that fails or hangs.
-      - It takes a second, and is given up after 10. It takes QEMU for x86-64.
+        host may have one that fails, hangs, or is slower than emulation.
+      - It takes a second, and is given up after 3. It takes QEMU for x86-64.
     type: bool
     default: true
   config_dir:
