@@ -62,16 +62,22 @@ def _cgroup(config: Mapping[str, str], real: Mapping[str, Any]) -> list[Differen
     group = real["cgroup"]
     weight = min(max(int(config.get("cpuunits", "100")), 1), 10000)
     limit = round(float(config.get("cpulimit", "0")), 4)
-    if not group["own"]:
-        why = f"the guest has no cgroup of its own, it shares {group['path'] or 'one of version 1'} with others"
+    if group["cpu_weight"] is None:
         asked = {"cpuunits": weight if "cpuunits" in config else None, "cpulimit": limit or None}
-        return [_differs(option, wanted, None, why) for option, wanted in asked.items()]
-    limits = f"the cgroup {group['path']} has another"
-    return [
-        _differs("cpuunits", weight, group["cpu_weight"], f"{limits} cpu.weight"),
-        _differs("cpulimit", limit, group["cpu_limit"], f"{limits} cpu.max"),
-        _differs("memory_max", 0, group["memory_max_bytes"] or 0, f"{limits} memory.max, QEMU may be killed at it"),
-    ]
+        found = [_differs(option, wanted, None, _why_not(group)) for option, wanted in asked.items()]
+    else:
+        found = [
+            _differs("cpuunits", weight, group["cpu_weight"], f"the cgroup {group['path']} has another cpu.weight"),
+            _differs("cpulimit", limit, group["cpu_limit"], f"the cgroup {group['path']} has another cpu.max"),
+        ]
+    why = f"the cgroup {group['path']} has a memory.max, QEMU may be killed at it"
+    return [*found, _differs("memory_max", 0, group["memory_max_bytes"] or 0, why)]
+
+
+def _why_not(group: Mapping[str, Any]) -> str:
+    if group["own"]:
+        return f"the cgroup {group['path']} has no cpu.weight, the controller is not on there"
+    return f"the guest has no cgroup of its own, it shares {group['path'] or 'one of version 1'} with others"
 
 
 def _affinity(config: Mapping[str, str], real: Mapping[str, Any], online: str) -> list[Difference]:
@@ -84,6 +90,9 @@ def _affinity(config: Mapping[str, str], real: Mapping[str, Any], online: str) -
         actual = ranges(numbers(thread["affinity"]) & present)
         why = f"vCPU {thread['vcpu']} (thread {thread['tid']}) may run elsewhere"
         found.append(_differs("affinity", wanted, actual, why))
+    if not real["vcpus"]:
+        actual = ranges(numbers(real["affinity"]) & present)
+        found.append(_differs("affinity", wanted, actual, f"the process {real['pid']} may run elsewhere"))
     allowed = real["cgroup"]["cpuset"]
     if allowed and asked & present and not asked & present <= numbers(allowed):
         found.append(_differs("affinity", wanted, allowed, "the cpuset of the cgroup leaves processors out"))
