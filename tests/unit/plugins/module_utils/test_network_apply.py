@@ -46,7 +46,14 @@ class Sandbox:
         for directory in (self.here, self.file.parent, self.unit.parent / "sysinit.target.wants", self.root / "bin"):
             directory.mkdir(parents=True)
         self.file.write_bytes(BEFORE.encode())
-        for name, rc in {"ifreload": ifreload_rc, "systemctl": 0, "systemd-run": 0, "ip": 0, "bridge": 0}.items():
+        for name, rc in {
+            "ifreload": ifreload_rc,
+            "ifup": 1,
+            "systemctl": 0,
+            "systemd-run": 0,
+            "ip": 0,
+            "bridge": 0,
+        }.items():
             command = self.root / "bin" / name
             command.write_text(f'#!/bin/sh\necho "{name} $*" >>{self.log}\necho "words of {name}"\nexit {rc}\n')
             command.chmod(0o755)
@@ -126,13 +133,34 @@ def test_a_reload_that_fails_goes_back_at_once(host: Sandbox) -> None:
     ).read_text()
 
 
+def test_going_back_waits_for_the_lock_of_ifupdown2(host: Sandbox) -> None:
+    changed(host)
+    ifreload = host.root / "bin/ifreload"
+    ifreload.write_text(
+        f"#!/bin/sh\necho tried >>{host.log}\n[ -e {host.root}/free ] || {{ : >{host.root}/free; exit 89; }}\n"
+    )
+    host.log.write_text("")
+    assert host.script("undo.sh") == 0
+    said = host.log.read_text().splitlines()
+    assert said.count("tried") == 2 and f"systemctl kill --signal=KILL pvelab-network-reload-{TOKEN}.service" in said
+    assert host.states() == {"reverted"}
+
+
 def test_a_rehearsal_checks_and_changes_nothing(host: Sandbox) -> None:
     changed(host)
     host.file.write_bytes(BEFORE.encode())
     host.log.write_text("")
     assert host.script("undo.sh", "rehearse") == 0
     assert host.file.read_bytes() == BEFORE.encode() and host.states() == {"armed"} and host.unit.exists()
-    assert host.log.read_text() == "ifreload -a -s\n"
+    assert host.log.read_text() == f"ifup -a -s -i {host.file}\n"
+
+
+def test_a_check_tells_mistakes_from_warnings(host: Sandbox) -> None:
+    changed(host)
+    candidate, ifup = str(host.here / "candidate"), host.root / "bin/ifup"
+    assert host.script("check.sh", candidate) == 0, "ifup ended with 1 and has no error to tell"
+    ifup.write_text("#!/bin/sh\necho 'error: line3: iface x: invalid syntax' >&2\nexit 1\n")
+    assert host.script("check.sh", candidate) == 1
 
 
 def test_a_guest_that_a_reload_unplugs_is_plugged_in_again_with_its_vlan(host: Sandbox) -> None:
