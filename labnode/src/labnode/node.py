@@ -91,7 +91,9 @@ async def build(settings: Settings) -> Node:
     run_dir = settings.state_dir / "run"
     node.storage = StorageService(node.store, node.name)
     node.switch = Switch(run_dir, lambda: set(node.network.bridges()))
-    node.machines = MachineService(run_dir, node.name, node.storage, node.switch, node.qemu)
+    node.machines = MachineService(
+        run_dir, node.name, node.storage, node.switch, node.qemu, scopes=settings.host_network
+    )
     node.guests = GuestService(node)
     await node.storage.start()
     await node.guests.start()

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 # a disk that is in use keeps these until the guest starts anew
 _FIXED = ("aio", "discard", "iothread", "queues", "product", "cache", "ssd", "vendor", "ro")
 _PLUGGABLE = ("scsi", "virtio")
-# no effect on the running process, so nothing has to be done to it
-_UNFELT = frozenset({"cpuunits", "cpulimit"})
+# felt by the control group alone, where a guest has one
+_WEIGHED = frozenset({"cpuunits", "cpulimit"})
 
 
 class Waits(Exception):
@@ -99,7 +99,10 @@ def _commit(change: Change, key: str) -> None:
 async def _delete(change: Change, key: str, force: bool) -> None:
     g, vmid, main = change.g, change.vmid, change.conf.main
     kind = options.kind(key)
-    if key in options.FAST or key in _UNFELT:
+    if key in options.FAST:
+        return
+    if key in _WEIGHED:
+        await g.machines.weigh(vmid, {name: text for name, text in main.items() if name != key})
         return
     if kind in ("net", "usb"):
         _need(change, "network" if kind == "net" else "usb")
@@ -117,7 +120,8 @@ async def _delete(change: Change, key: str, force: bool) -> None:
 async def _set(change: Change, key: str) -> None:
     kind = options.kind(key)
     value = change.conf.pending[key]
-    if key in _UNFELT:
+    if key in _WEIGHED:
+        await change.g.machines.weigh(change.vmid, {**change.conf.main, key: value})
         return
     if kind == "net":
         await _net(change, key, value)

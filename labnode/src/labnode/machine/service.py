@@ -21,7 +21,7 @@ from typing import Any
 from labnode.errors import ApiError
 from labnode.guests import values
 from labnode.guests.propstring import Format, parse
-from labnode.machine import cloudinit, command, disk_ops, hotplug, tpm
+from labnode.machine import cloudinit, command, disk_ops, hotplug, scope, tpm
 from labnode.machine.drives import Medium
 from labnode.machine.guest import Guest
 from labnode.machine.looking import look
@@ -46,9 +46,12 @@ def silent(_line: str) -> None:
 class MachineService:
     """Starts, watches, changes and stops the QEMU process of every guest of this node."""
 
-    def __init__(self, run_dir: Path, node: str, storage: StorageService, switch: Switch, qemu: Qemu) -> None:
+    def __init__(
+        self, run_dir: Path, node: str, storage: StorageService, switch: Switch, qemu: Qemu, *, scopes: bool = False
+    ) -> None:
         """`run_dir` is STATE/run (one directory a guest below it); `switch` is the loopback network; `qemu` what is
-        installed."""
+        installed; with `scopes` every guest gets a control group from systemd (needs root)."""
+        self.scopes = scopes
         self.run_dir = run_dir
         self.node = node
         self.storage = storage
@@ -106,11 +109,19 @@ class MachineService:
         guest.places.make()
         await tpm.start(plan)
         incoming = ["-incoming", "defer"] if state_file else []
-        pid = await guest.spawn([*command.build(plan), *incoming], plan.meta(), timeout=timeout)
+        argv = [*command.build(plan), *incoming]
+        if self.scopes:
+            argv = scope.wrap(plan.vmid, plan.config, argv)
+        pid = await guest.spawn(argv, plan.meta(), timeout=timeout)
         if state_file:
             await guest.load(state_file, timeout=max(timeout, 300.0))
         await hotplug.settle(guest, plan.config)
         return pid
+
+    async def weigh(self, vmid: int, config: Config) -> None:
+        """Apply the CPU weight and limit of `config` to a running guest; nothing without control groups."""
+        if self.scopes and self.alive(vmid):
+            await scope.adjust(vmid, config)
 
     async def _activate_volumes(self, config: Config) -> None:
         for key, text in config.items():
