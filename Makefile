@@ -79,9 +79,9 @@ architecture: dev ## The rules of the house: who imports whom, how long things a
 	@mkdir -p $(RESULTS)
 	@$(PYTEST) --junit-xml=$(RESULTS)/architecture.xml tests/architecture
 
-labnode: dev ## labnode's own tests
+labnode: dev ## labnode's own tests, and those of the lab machine's tool
 	@mkdir -p $(RESULTS)
-	@$(PYTEST) --junit-xml=$(RESULTS)/labnode.xml labnode/tests
+	@$(PYTEST) --junit-xml=$(RESULTS)/labnode.xml labnode/tests lab/tests
 
 sanity: dev ## ansible-test sanity and units, for each supported Python on this machine
 	@tools/ansible-test
