@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,31 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).resolve().parents[2]
+EMBEDDED = ROOT / "inventories" / "embedded"
+IMAGE = ROOT / ".cache/image/canary.qcow2"
 LIMIT_S = 400.0
+
+
+def small_lab(folder: Path) -> Path:
+    """An inventory with one of everything, whose guest boots nothing, so that a run is soon over."""
+    inventory = folder / "inventory"
+    variables = inventory / "group_vars" / "proxmox"
+    variables.mkdir(parents=True)
+    (inventory / "hosts.yml").symlink_to(EMBEDDED / "hosts.yml")
+    (variables / "connection.yml").symlink_to(EMBEDDED / "group_vars/proxmox/connection.yml")
+    store = {"storage": "lab", "type": "dir", "content": ["images", "import"]}
+    disk = {"slot": "scsi0", "storage": "lab", "size": "16M", "format": "qcow2"}
+    web1 = {"name": "web1", "vmid": 101, "clone": {"source": "canary"}, "pool": "lab", "status": "running"}
+    lab = {
+        "storage_list": [{**store, "path": "{{ lab_state | realpath }}/storage/lab"}],
+        "images_list": [{"storage": "lab", "src": str(IMAGE), "filename": IMAGE.name}],
+        "guests_pools": [{"poolid": "lab"}],
+        "guests_templates": [{"name": "canary", "vmid": 9000, "memory": 32, "disks": [disk]}],
+        "guests_list": [web1],
+        "snapshots_list": [{"snapname": "clean", "guests": ["web1"]}],
+    }
+    (variables / "lab.yml").write_text(json.dumps(lab), encoding="utf-8")
+    return inventory
 
 
 class Demo:

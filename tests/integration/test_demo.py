@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`make demo` does what it says, leaves nothing behind, and with KEEP=1 a node to talk to.
 
-The example lab that it makes is also the one on which site.yml is foretold and teardown.yml refused and confirmed.
+What site.yml does to the example lab is held against what check mode foretells, and teardown.yml is refused, then
+confirmed.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ansible_collections.pvelab.proxmox.tests.integration.demo_parts import Demo
+from ansible_collections.pvelab.proxmox.tests.integration.demo_parts import Demo, small_lab
 from ansible_collections.pvelab.proxmox.tests.lab import BIN, ROOT, Lab, failures
 from ansible_collections.pvelab.proxmox.tests.proxy import Proxy
 
@@ -30,8 +31,9 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
     made.sweep()
 
 
-def test_the_whole_demo_leaves_nothing_behind(demo: Demo) -> None:
+def test_the_whole_demo_does_what_check_mode_foretells_and_leaves_nothing_behind(demo: Demo, lab: Lab) -> None:
     said = demo.run()
+    assert changes((demo.logs / "site-1.log").read_text(encoding="utf-8")) == foretold(lab)
     assert "changed=0 failed=0" in said
     for guest, address in (("web1", "10.10.10.11/24"), ("web2", "10.10.10.12/24"), ("db1", "10.10.20.11/24")):
         assert re.search(rf"^ *{guest} .* running .* {address} +clean +#\d+", said, re.MULTILINE), said
@@ -45,22 +47,20 @@ CHANGED = re.compile(r"^changed: \[[^]]+\](?: => \((item=.*?)\))?")
 
 
 def test_a_node_is_kept_emptied_used_again_and_taken_down_even_when_it_was_killed(demo: Demo) -> None:
+    inventory = str(small_lab(demo.lab.parent))
     with closing(socket.socket()) as holder:
         with suppress(OSError):  # where another node has the port already, it is taken as well
             holder.bind(("127.0.0.1", 8006))
             holder.listen()
-        said = demo.run(KEEP="1")
+        said = demo.run(KEEP="1", LAB_INVENTORY=inventory)
     assert "port 8006 is taken, so a free one is used" in said
     assert "make demo-down" in said
     lab = kept(demo)
-    with Proxy(lab) as proxy:
-        is_removed_on_request(lab, proxy)
-        foretold = is_foretold(lab, proxy)
-    said = demo.run()
+    said = demo.run(LAB_INVENTORY=inventory)
     assert f"already up at {lab.url}; it is used, and stays up" in said
-    assert changes((demo.logs / "site-1.log").read_text(encoding="utf-8")) == foretold
-    assert said.count("changed=0 failed=0") == 1
-    assert demo.lab.exists()
+    assert said.count("changed=0 failed=0") == 2
+    is_removed_on_request(lab, inventory)
+    assert "changed=7 failed=0" in demo.run(LAB_INVENTORY=inventory)
 
     psutil.Process(int((demo.lab / "demo/pid").read_text())).send_signal(signal.SIGKILL)
     assert any("qemu-system" in line for line in demo.processes()), "guests do not depend on the node"
@@ -75,25 +75,22 @@ def kept(demo: Demo) -> Lab:
     lab.state = demo.lab
     endpoint = json.loads((demo.lab / "endpoint.json").read_text(encoding="utf-8"))
     lab.port, lab.fingerprint = int(endpoint["url"].rpartition(":")[2]), endpoint["fingerprint"]
-    assert {guest["name"] for guest in lab.api().nodes("pve1").qemu.get()} == {"canary", "web1", "web2", "db1"}
+    assert {guest["name"] for guest in lab.api().nodes("pve1").qemu.get()} == {"canary", "web1"}
     return lab
 
 
-def through(proxy: Proxy) -> list[str]:
-    """Arguments that lead the embedded inventory to the kept node, past the proxy."""
-    return ["-e", json.dumps({"proxmox_api_port": str(proxy.port), "lab_state": str(proxy.lab.state)})]
-
-
-def is_removed_on_request(lab: Lab, proxy: Proxy) -> None:
-    refused = lab.playbook(TEARDOWN, *through(proxy))
-    assert refused["rc"] != 0
-    (why,) = failures(refused)
-    for name in ("web1", "web2", "db1", "canary", "canary.qcow2", "teardown_confirm=pve1"):
-        assert name in why
-    assert not proxy.written, "it was refused"
-    removed = lab.playbook(TEARDOWN, "-e", "teardown_confirm=pve1", *through(proxy))
-    assert removed["rc"] == 0, failures(removed)
-    assert proxy.written, "the proxy saw nothing: it proves nothing"
+def is_removed_on_request(lab: Lab, inventory: str) -> None:
+    with Proxy(lab) as proxy:
+        past = ["-i", inventory, "-e", json.dumps({"proxmox_api_port": str(proxy.port), "lab_state": str(lab.state)})]
+        refused = lab.playbook(TEARDOWN, *past)
+        assert refused["rc"] != 0
+        (why,) = failures(refused)
+        for name in ("web1", "canary", "canary.qcow2", "teardown_confirm=pve1"):
+            assert name in why
+        assert not proxy.written, "it was refused"
+        removed = lab.playbook(TEARDOWN, "-e", "teardown_confirm=pve1", *past)
+        assert removed["rc"] == 0, failures(removed)
+        assert proxy.written, "the proxy saw nothing: it proves nothing"
     api = lab.api()
     assert api.nodes("pve1").qemu.get() == []
     assert api.pools.get() == []
@@ -101,17 +98,17 @@ def is_removed_on_request(lab: Lab, proxy: Proxy) -> None:
     assert [path for path in (lab.state / "storage" / "lab").rglob("*") if path.is_file()] == []
 
 
-def is_foretold(lab: Lab, proxy: Proxy) -> set[tuple[str, str]]:
-    """What check mode says will change, having written nothing."""
-    before = len(proxy.written)
-    environment = lab.environment(LAB_IMAGE=str(ROOT / ".cache/image/canary.qcow2"))
-    command = [BIN / "ansible-playbook", SITE, "--check", "--diff", *through(proxy)]
-    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert said.returncode == 0, said.stdout
-    assert len(proxy.written) == before, "check mode sent a write"
-    foretold = changes(said.stdout)
-    assert {item for _task, item in foretold} > {"item=web1", "item=web2", "item=db1", "item=canary"}
-    return foretold
+def foretold(lab: Lab) -> set[tuple[str, str]]:
+    """What check mode says on an empty node that the example lab will change, having written nothing."""
+    with Proxy(lab) as proxy:
+        given = {"proxmox_api_port": str(proxy.port), "proxmox_api_password": lab.password, "lab_state": str(lab.state)}
+        command = [BIN / "ansible-playbook", SITE, "--check", "--diff", "-e", json.dumps(given)]
+        said = subprocess.run(command, cwd=ROOT, env=lab.environment(), capture_output=True, text=True, check=False)
+        assert said.returncode == 0, said.stdout
+        assert proxy.seen and not proxy.written, "check mode sent a write"
+    found = changes(said.stdout)
+    assert {item for _task, item in found} > {"item=web1", "item=web2", "item=db1", "item=canary"}
+    return found
 
 
 def changes(text: str) -> set[tuple[str, str]]:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -13,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.pvelab.proxmox.tests.integration.demo_parts import ROOT, Demo
-
-EMBEDDED = ROOT / "inventories" / "embedded"
+from ansible_collections.pvelab.proxmox.tests.integration.demo_parts import ROOT, Demo, small_lab
 
 
 @pytest.fixture
@@ -39,21 +36,8 @@ def test_it_is_taken_down(demo: Demo, moment: str) -> None:
     interrupted_at(demo, moment)
 
 
-@pytest.fixture
-def small_lab(tmp_path: Path) -> Path:
-    """An inventory with one guest that boots nothing, so that the first run is soon over."""
-    folder = tmp_path / "inventory"
-    variables = folder / "group_vars" / "proxmox"
-    variables.mkdir(parents=True)
-    (folder / "hosts.yml").symlink_to(EMBEDDED / "hosts.yml")
-    (variables / "connection.yml").symlink_to(EMBEDDED / "group_vars/proxmox/connection.yml")
-    lab = {"guests_list": [{"name": "web1", "memory": 32, "status": "running"}]}
-    (variables / "lab.yml").write_text(json.dumps(lab), encoding="utf-8")
-    return folder
-
-
-def test_it_is_taken_down_in_the_second_run(demo: Demo, small_lab: Path) -> None:
-    interrupted_at(demo, "Second run", LAB_INVENTORY=str(small_lab))
+def test_it_is_taken_down_in_the_second_run(demo: Demo, tmp_path: Path) -> None:
+    interrupted_at(demo, "Second run", LAB_INVENTORY=str(small_lab(tmp_path)))
     assert "Make each guest as declared: web1" in demo.said(), "there was a guest to take down"
 
 
