@@ -91,7 +91,9 @@ def _formatted(params: Params, disks: Disks) -> list[Step]:
     device, fstype, identity = disks.path(params["device"]), params["fstype"], params["_uuid"]
     argv = {
         "ext4": ("mkfs.ext4", "-q", "-F", "-U", identity, device),
-        "xfs": ("mkfs.xfs", "-q", "-f", "-m", f"uuid={identity}", device),
+        "xfs": ("mkfs.xfs", "-q", "-m", f"uuid={identity}", device),
     }[fstype]
     made = Run(argv, label=f"make a file system ({fstype}) on {device}", timeout_s=1800.0)
-    return [*disks.clearing(params["device"]), made, SETTLE]
+    # mkfs overwrites what udev has not told of; blkid looks for itself, and ends with 2 where there is nothing.
+    empty = Run(("blkid", "-p", device), label=f"make sure that {device} is empty", ok_rcs=(2,))
+    return [*disks.clearing(params["device"]), empty, made, SETTLE]
