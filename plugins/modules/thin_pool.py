@@ -113,8 +113,16 @@ object:
     metadata_percent:
       description: How full its metadata is.
       type: float
-  sample: {size: 8589934592, metadata_size: 1073741824, chunk_kib: 64, discards: passdown, error_when_full: true,
-    profile: pvelab-vmdata-thin, monitored: true, data_percent: 12.5, metadata_percent: 1.2}
+  sample:
+    size: 8589934592
+    metadata_size: 1073741824
+    chunk_kib: 64
+    discards: passdown
+    error_when_full: true
+    profile: pvelab-vmdata-thin
+    monitored: true
+    data_percent: 12.5
+    metadata_percent: 1.2
 """
 
 from collections.abc import Mapping
