@@ -96,7 +96,7 @@ def _elsewhere(host: Reader, file: Interfaces) -> dict[str, str]:
     found: dict[str, str] = {}
     for keyword, named in file.sources:
         path = named if named.startswith("/") else f"/etc/network/{named}"
-        directory, _, pattern = (path, "", "*") if keyword == "source-directory" else path.rpartition("/")
+        directory, _none, pattern = (path, "", "*") if keyword == "source-directory" else path.rpartition("/")
         for name in fnmatch.filter(host.names(directory.rstrip("/")), pattern):
             inner = f"{directory.rstrip('/')}/{name}"
             found.update(dict.fromkeys(parse(host.read(inner) or "").names, inner))

@@ -57,7 +57,8 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.host import Host
 from ansible_collections.pvelab.proxmox.plugins.module_utils.module import run
 from ansible_collections.pvelab.proxmox.plugins.module_utils.network_reads import status
 
-OPTIONS = {"token": {"type": "str"}}
+# It names a change and is no secret.
+OPTIONS = {"token": {"type": "str", "no_log": False}}
 
 
 def read(host: Any, params: Params) -> State | None:

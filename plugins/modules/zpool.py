@@ -170,7 +170,7 @@ OPTIONS = {
 
 def resolve(host: Any, params: Params) -> Mapping[str, Any]:
     need(host, "zpool")
-    disks = survey(host, [d for _, _, devices in groups(params) for d in devices])
+    disks = survey(host, [d for _none, _none, devices in groups(params) for d in devices])
     name = params["name"]
     return {"_disks": disks, "_called": devices_of(host, name, disks), "_datasets": datasets(host, name)[1:]}
 

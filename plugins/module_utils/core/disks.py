@@ -194,7 +194,7 @@ def storages(text: str) -> list[dict[str, str]]:
     """The sections of Proxmox VE's storage.cfg: ``type``, ``storage`` and the section's own keys."""
     found: list[dict[str, str]] = []
     for line in text.splitlines():
-        head, _, rest = line.strip().partition(" " if line[:1].isspace() else ":")
+        head, _none, rest = line.strip().partition(" " if line[:1].isspace() else ":")
         if line[:1].isspace() and found and head:
             found[-1][head] = rest.strip()
         elif head and rest and not head.startswith("#"):

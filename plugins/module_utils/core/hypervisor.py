@@ -81,7 +81,7 @@ def processor(cpuinfo: str) -> dict[str, Any]:
     return {
         "vendor": first.get("vendor_id", ""),
         "model": first.get("model name", ""),
-        "sockets": len({socket for socket, _ in cores}),
+        "sockets": len({socket for socket, _none in cores}),
         "cores": len(cores),
         "threads": len(blocks),
         "virtualisation": "VT-x" if "vmx" in flags else "AMD-V" if "svm" in flags else "",
@@ -207,4 +207,4 @@ def kind(under: Mapping[str, Any], *, kvm_usable: bool, qemu: bool, desktop: boo
 
 def _fields(block: str) -> dict[str, str]:
     pairs = (line.partition(":") for line in block.splitlines() if ":" in line)
-    return {name.strip(): value.strip() for name, _, value in pairs}
+    return {name.strip(): value.strip() for name, _none, value in pairs}

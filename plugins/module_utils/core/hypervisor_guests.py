@@ -49,7 +49,7 @@ def vcpu_threads(names: Mapping[int, str]) -> list[dict[str, Any]]:
 def status(text: str) -> dict[str, str]:
     """/proc/PID/status → its lines by name."""
     pairs = (line.partition(":") for line in text.splitlines())
-    return {name: value.strip() for name, _, value in pairs}
+    return {name: value.strip() for name, _none, value in pairs}
 
 
 def kilobytes(entries: Mapping[str, str], name: str) -> int:
@@ -85,7 +85,7 @@ def numbers(text: str) -> set[int]:
     """A list of the kernel's, "0-3,8" → {0, 1, 2, 3, 8}; Proxmox VE takes ";" and spaces between its parts, too."""
     found: set[int] = set()
     for part in filter(None, re.split(r"[,;\s]+", text.strip())):
-        first, _, last = part.partition("-")
+        first, _none, last = part.partition("-")
         found.update(range(int(first), int(last or first) + 1))
     return found
 

@@ -98,7 +98,7 @@ class Interfaces:
         found = []
         for first, line in enumerate(self.lines):
             if line.keyword == "iface" and len(line.words) > 1:
-                _, name, *rest = [*line.words, "", ""]
+                _none, name, *rest = [*line.words, "", ""]
                 found.append(Stanza(name, rest[0], rest[1], first, self._end(first)))
         return found
 

@@ -26,7 +26,7 @@ def cpu_limit(text: str | None) -> float | None:
     """cpu.max, "150000 100000" → 1.5 processors; "max 100000" → 0.0, no limit; None: the file is not there."""
     if text is None:
         return None
-    quota, _, period = text.strip().partition(" ")
+    quota, _none, period = text.strip().partition(" ")
     return 0.0 if quota == "max" else round(int(quota) / int(period or "100000"), 4)
 
 
@@ -42,7 +42,7 @@ def bound_nodes(numa_maps: str) -> str:
     policies = (line.split()[1] for line in numa_maps.splitlines() if len(line.split()) > 1)
     found: set[int] = set()
     for policy in policies:
-        name, _, nodes = policy.partition(":")
+        name, _none, nodes = policy.partition(":")
         if name.startswith("bind"):
             found |= numbers(nodes)
     return ranges(found)

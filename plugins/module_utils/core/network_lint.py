@@ -39,7 +39,7 @@ def lint(
 def _is_made(file: Interfaces, name: str) -> bool:
     """Whether a stanza makes the interface, rather than expecting a card of that name."""
     made = ("bridge-", "bond-", "vlan-", "ovs-", "link-type", "vxlan-")
-    return "." in name or any(option.startswith(made) for option, _ in file.options(name))
+    return "." in name or any(option.startswith(made) for option, _none in file.options(name))
 
 
 def _name(item: Item, elsewhere: Mapping[str, str]) -> Iterator[str]:
@@ -79,7 +79,7 @@ def _addresses(item: Item, file: Interfaces) -> Iterator[str]:
         if address.version == 4 and net.prefixlen < 31 and address.ip in (net.network_address, net.broadcast_address):
             yield f"{text} of {name} is the first or last address of its subnet, which no host can have."
         subnets.append(net)
-    routed = {"pointopoint", "post-up", "up"} & {k for k, _ in file.options(name)}
+    routed = {"pointopoint", "post-up", "up"} & {k for k, _none in file.options(name)}
     for gateway in file.values(name, "gateway"):
         try:
             hop = ipaddress.ip_address(gateway)

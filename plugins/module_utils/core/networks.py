@@ -84,7 +84,7 @@ def wanted(interfaces: Sequence[Item]) -> State:
 def in_file(file: Interfaces, item: Item) -> State:
     """The fields that a file has for the interface of an item."""
     name, kind = item["name"], item["type"]
-    first = {k: v for k, v in reversed(file.options(name))}
+    first = dict(reversed(file.options(name)))
     found: State = {"present": bool(file.of(name))}
     for key, option in PLAIN.items():
         value = first.get(canonical(option), "")
@@ -180,7 +180,7 @@ def numbers(vids: Iterable[str]) -> set[int]:
     found: set[int] = set()
     for part in vids:
         if re.fullmatch(r"\d{1,5}(-\d{1,5})?", str(part)):
-            low, _, high = str(part).partition("-")
+            low, _none, high = str(part).partition("-")
             found.update(range(int(low), int(high or low) + 1))
     return found
 

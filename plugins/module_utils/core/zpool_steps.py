@@ -89,7 +89,7 @@ def _created(params: Params, properties: Mapping[str, str]) -> list[Step]:
         raise Failure("a new pool needs devices. Name them in vdevs.")
     disks: Disks = params["_disks"]
     named = groups(params)
-    clear: list[Step] = [s for _, _, devices in named for d in devices for s in disks.clearing(d)]
+    clear: list[Step] = [s for _none, _none, devices in named for d in devices for s in disks.clearing(d)]
     settings = {**({"ashift": params["ashift"]} if params["ashift"] is not None else {}), **properties}
     argv = ["zpool", "create", *(word for k, v in settings.items() for word in ("-o", f"{k}={v}")), params["name"]]
     for role in _ORDER:
@@ -108,7 +108,7 @@ def _laid_out(have: Sequence[str], wanted: Sequence[str], params: Params) -> lis
     """Attach to mirrors what they lack, add vdevs that are new, take out spares, logs and caches; nothing shrinks."""
     disks, name = params["_disks"], params["name"]
     gone, new = [v for v in have if v not in wanted], [v for v in wanted if v not in have]
-    calls = {disks.path(d): d for _, _, devices in groups(params) for d in devices}
+    calls = {disks.path(d): d for _none, _none, devices in groups(params) for d in devices}
     attach: list[Step] = []
     for old in list(gone):
         grown = next((v for v in new if _grows(old, v)), None)

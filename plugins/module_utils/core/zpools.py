@@ -43,7 +43,7 @@ def _configs(text: str) -> Iterator[tuple[str, list[tuple[int, str]]]]:
     lines: list[tuple[int, str]] = []
     name, inside = "", False
     for line in text.splitlines():
-        key, _, rest = line.strip().partition(":")
+        key, _none, rest = line.strip().partition(":")
         if key == "pool" and line.startswith(" "):
             if name:
                 yield name, lines
@@ -62,5 +62,8 @@ def _configs(text: str) -> Iterator[tuple[str, list[tuple[int, str]]]]:
 def importable(text: str) -> list[str]:
     """The names of the pools that ``zpool import`` lists."""
     return [
-        rest.strip() for line in text.splitlines() for key, _, rest in [line.strip().partition(":")] if key == "pool"
+        rest.strip()
+        for line in text.splitlines()
+        for key, _none, rest in [line.strip().partition(":")]
+        if key == "pool"
     ]

@@ -73,7 +73,7 @@ def test_platform(name: str, signs: Signs) -> None:
 
 
 def test_every_platform_is_shown() -> None:
-    assert {p.name for p in hypervisor.PLATFORMS} <= {name for name, _ in HOSTS}
+    assert {p.name for p in hypervisor.PLATFORMS} <= {name for name, _none in HOSTS}
 
 
 def test_systemd_disagrees() -> None:
