@@ -69,7 +69,7 @@ def look(api: Any, params: Params, ref: GuestRef, config: Mapping[str, Any] | No
     what = _CALLED[lock]
     then = "It is made again from the start." if params["state"] == "present" else "What it left is removed."
     api.warnings.append(f"the {what} of guest {ref.vmid} was cut off ({task.get('status') or 'no end'}). {then}")
-    return Debris(what, tuple(_volumes(api, params, ref, config, int(task["starttime"]))))
+    return Debris(what, tuple(_volumes(api, params, ref, config, task)))
 
 
 def adoptable(api: Any, params: Params) -> tuple[GuestRef | None, Mapping[str, Any] | None, Debris | None]:
@@ -102,16 +102,28 @@ def _task(api: Any, ref: GuestRef, lock: str, source: str) -> Mapping[str, Any] 
     return next((t for t in newest if lock == "create" or _cloned_to(api, t, ref.vmid)), None)
 
 
+def _source(api: Any, ref: GuestRef, task: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What a clone was made of, as long as it is there; a volume goes to the storage that it came from unless told."""
+    if task["type"] != _TASKS["clone"]:
+        return {}
+    path = f"/nodes/{quote(ref.node, safe='')}/qemu/{quote(str(task.get('id') or ''), safe='')}/config"
+    return api.find(path) or {}
+
+
 def _cloned_to(api: Any, task: Mapping[str, Any], vmid: int) -> bool:
     """The task of a clone bears the id of the source; its log begins with both (API2/Qemu.pm clone_vm)."""
     path = f"/nodes/{quote(str(task['node']), safe='')}/tasks/{quote(str(task['upid']), safe='')}/log"
     return any(str(line.get("t", "")).endswith(f" with ID {vmid}") for line in api.get(path, start=0, limit=20))
 
 
-def _volumes(api: Any, params: Params, ref: GuestRef, config: Mapping[str, Any], began: int) -> Iterator[str]:
+def _volumes(
+    api: Any, params: Params, ref: GuestRef, config: Mapping[str, Any], task: Mapping[str, Any]
+) -> Iterator[str]:
+    began = int(task["starttime"])
     want = wanted(params) if params["state"] == "present" else {}
-    storages = {str(v) for k, v in {**parse_config(config), **want}.items() if k.endswith(".storage")}
-    storages |= {str((params.get("clone") or {}).get("storage") or "")}
+    storages = {str((params.get("clone") or {}).get("storage") or "")}
+    for known in (want, parse_config(config), parse_config(_source(api, ref, task))):
+        storages |= {str(v) for k, v in known.items() if k.endswith(".storage")}
     mentioned = " ".join(str(v) for v in config.values())
     for storage in sorted(s for s in storages if not is_cleared(s)):
         path = f"/nodes/{quote(ref.node, safe='')}/storage/{quote(storage, safe='')}/content"

@@ -2,7 +2,7 @@
 """Running tools: qemu-img, lvm, zfs, lsblk.
 
 Children get SIGKILL when labnode dies (`setpriv --pdeathsig`), so that a killed labnode leaves no half-done copy
-running.
+running. One that labnode did not live to see asking for that signal sees that its parent is another, and ends.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from collections.abc import Callable, Sequence
 from labnode.errors import ApiError
 
 ENV = {"LC_ALL": "C", "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+
+
+ORPHAN_CHECK = '[ "$PPID" = "$0" ] && exec "$@"'
 
 
 def tool(name: str) -> str | None:
@@ -39,7 +42,8 @@ async def run(
     path = tool(argv[0])
     if path is None:
         raise ApiError(f"program '{argv[0]}' is not installed" + (f" - apt install {package}" if package else ""))
-    guard = [tool("setpriv") or "setpriv", "--pdeathsig", "KILL", "--"] if tool("setpriv") else []
+    setpriv = tool("setpriv")
+    guard = [setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", ORPHAN_CHECK, str(os.getpid())] if setpriv else []
     process = await asyncio.create_subprocess_exec(
         *guard,
         path,
