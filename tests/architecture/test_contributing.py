@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from ansible_collections.pvelab.proxmox.tests.architecture.tree import ROOT, code_lines, parsed
-from ansible_collections.pvelab.proxmox.tests.unit.plugins.modules.test_cases import test_case as run_case
+from ansible_collections.pvelab.proxmox.tests.unit.plugins.modules.test_cases import judge as run_case
 
 PACKAGE = "ansible_collections.pvelab.proxmox.plugins.modules"
 TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")

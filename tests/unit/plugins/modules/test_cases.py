@@ -16,6 +16,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,18 +46,29 @@ def declaration(module: str) -> Resource | Verb | Query:
     return found
 
 
-def cases() -> Iterator[Any]:
+def groups() -> Iterator[Any]:
     for path in sorted(CASES.glob("*.yml")):
         # ansible-test runs each test in a fork of its own: what is imported before the fork is imported once.
         declaration(path.stem)
-        for case in yaml.safe_load(path.read_text(encoding="utf-8")):
-            for mode in ("real", "check"):
-                if case.get("only", mode) == mode:
-                    yield pytest.param(path.stem, case, mode == "check", id=f"{path.stem}: {case['name']} ({mode})")
+        cases = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for mode in ("real", "check"):
+            mine = [case for case in cases if case.get("only", mode) == mode]
+            yield pytest.param(path.stem, mine, mode == "check", id=f"{path.stem} ({mode})")
 
 
-@pytest.mark.parametrize(("module", "case", "check"), list(cases()))
-def test_case(module: str, case: Mapping[str, Any], check: bool) -> None:
+@pytest.mark.parametrize(("module", "cases", "check"), list(groups()))
+def test_cases(module: str, cases: list[Mapping[str, Any]], check: bool) -> None:
+    """All cases of a module in one test, because a fork costs more than a case; each that fails is told by its name."""
+    failures = []
+    for case in cases:
+        try:
+            judge(module, case, check)
+        except (AssertionError, Failure, BadOptions) as error:
+            failures.append(f"{case['name']}:\n{''.join(traceback.format_exception(error))}")
+    assert not failures, "\n".join([f"{len(failures)} of {len(cases)} cases fail", *failures])
+
+
+def judge(module: str, case: Mapping[str, Any], check: bool) -> None:
     declared = declaration(module)
     after = case.get("after", [])
     stages = [case.get("answers", {}), *(after if isinstance(after, list) else [after])]
