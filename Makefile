@@ -60,7 +60,7 @@ dev: ## Make .venv (tools and tests) and .build (the collection under its own na
 
 # ---------------------------------------------------------------------------------------------- to test it
 
-# The longest first: two run at a time.
+# The longest first: three run at a time, because much of a test is waiting for a node.
 # `unit` is not among them because `sanity` runs the same tests, with each Python.
 PARTS := integration sanity labnode molecule lint contract architecture build
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make test`: runs the parts two at a time, shows each one's end, the whole output of what failed, and one summary."""
+"""`make test`: runs the parts three at a time, shows each one's end, the whole output of what failed, and one summary."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / ".build/results"
-LANES = 2
+LANES = 3
 
 
 @dataclass(frozen=True)

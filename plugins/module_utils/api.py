@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, ClassVar
 from urllib.parse import unquote
@@ -22,6 +23,7 @@ from .api_local import LocalWire, have_pvesh
 from .api_locks import Locks
 from .api_options import CONNECTION, CONSTRAINTS, Settings, settings
 from .api_tasks import Upid, Waiter, upid
+from .api_termination import Termination
 from .api_wire import MissingLibrary, NoAnswer, Refused, Reply, Request, Wire
 from .core import complaints
 from .core.steps import Call, Failure
@@ -145,7 +147,8 @@ class Api:
         known = upid(task)
         if known is None:
             raise Failure(f"'{task}' is not a task: it does not have the form of a UPID.")
-        self._waiter.wait(known, timeout_s or self._options.task_timeout_s)
+        with Termination() as termination:
+            self._waiter.wait(known, timeout_s or self._options.task_timeout_s, termination)
 
     def log(self, task: str, lines: int = 50) -> list[str]:
         """The last lines of a task's log. Raises Failure."""
@@ -166,16 +169,19 @@ class Api:
         return Request(step.method, step.path, step.params, step.file, patience)
 
     def _carry_out(self, request: Request, timeout_s: float) -> Any:
-        data = self._send(request).data
-        task = upid(data)
-        if task is not None:
-            self._tasks.add(task.text)
-            try:
-                self._waiter.wait(task, timeout_s)
-            except Failure as failure:
-                failure.request = failure.request or str(request)
-                raise
-        return data
+        with Termination() as termination:
+            # pvesh answers when the task is over, which may take hours: there the signal has its way at once.
+            with termination.held() if self._options.hosts else nullcontext():
+                data = self._send(request).data
+            task = upid(data)
+            if task is not None:
+                self._tasks.add(task.text)
+                try:
+                    self._waiter.wait(task, timeout_s, termination)
+                except Failure as failure:
+                    failure.request = failure.request or str(request)
+                    raise
+            return data
 
     def _send(self, request: Request) -> Reply:
         """Send, and again while it helps and harms nothing. Raises Failure."""

@@ -4,16 +4,13 @@
 from __future__ import annotations
 
 import re
-import signal
-import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any, Protocol
 from urllib.parse import quote
 
 from .api_errors import Interrupted, Locked, TaskFailed, TimedOut, Unreachable
+from .api_termination import Termination
 from .api_wire import Reply
 from .core import complaints
 from .core.steps import Failure
@@ -77,15 +74,14 @@ class Waiter:
         self._clock = clock
         self._pause = pause
 
-    def wait(self, task: Upid, timeout_s: float) -> None:
+    def wait(self, task: Upid, timeout_s: float, termination: Termination) -> None:
         """Return when the task has succeeded, with or without warnings, which go to the seam's own.
 
         Raises TaskFailed or, for one that could not get its lock and did nothing, Locked; TimedOut and Interrupted,
         with the task running on; Unreachable when the node stays away for a minute; Unauthorized and Forbidden.
         """
         try:
-            with _terminable():
-                status = self._ended(task, timeout_s)
+            status = self._ended(task, timeout_s, termination)
         except KeyboardInterrupt:
             raise Interrupted(
                 f"the run was interrupted while task {task} was running. The task goes on: {task.text}"
@@ -112,11 +108,12 @@ class Waiter:
                 log += page
         return log[-lines:]
 
-    def _ended(self, task: Upid, timeout_s: float) -> Mapping[str, Any]:
+    def _ended(self, task: Upid, timeout_s: float, termination: Termination) -> Mapping[str, Any]:
         """Ask with growing pauses until the task has stopped."""
         began = reached = self._clock()
         pause = FIRST_PAUSE_S
         while True:
+            termination.check()
             try:
                 status = self._line.ask(f"{task.path}/status").data
                 reached = self._clock()
@@ -172,20 +169,3 @@ def _sentence(cause: str, text: str) -> str:
 
 def _texts(data: Any) -> list[str]:
     return [str(line.get("t", "")) for line in data or [] if isinstance(line, Mapping)]
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a wait as Ctrl-C does, so that the user is told which task goes on."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

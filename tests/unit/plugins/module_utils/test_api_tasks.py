@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.api_errors import (
     Unreachable,
 )
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_tasks import upid
-from ansible_collections.pvelab.proxmox.plugins.module_utils.api_wire import NoAnswer, Refused, Reply
+from ansible_collections.pvelab.proxmox.plugins.module_utils.api_wire import NoAnswer, Refused, Reply, Request
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Call, Failure
 from ansible_collections.pvelab.proxmox.tests.unit.plugins.module_utils.api_fakes import Clock, FakeWire, api_over
 
@@ -176,6 +177,50 @@ def test_interrupt_leaves_the_task_running_and_says_so(number: signal.Signals) -
         api_over(wire(RUNNING), clock).do(CREATE)
     assert caught.value.request == "POST /nodes/pve1/qemu"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_termination_while_the_answer_is_on_its_way_names_the_task() -> None:
+    class Late(FakeWire):
+        def send(self, request: Request) -> Reply:
+            if request.method == "POST":
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().send(request)
+
+    with pytest.raises(Interrupted, match="The task goes on: UPID:pve2"):
+        api_over(Late(wire(RUNNING).answers)).do(CREATE)
+
+
+def test_termination_that_got_lost_in_a_finalizer_still_ends_the_wait() -> None:
+    clock = Clock()
+
+    def lose(_now: float) -> None:
+        with suppress(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    clock.ticks.append(lose)
+    with pytest.raises(Interrupted, match="The task goes on"):
+        api_over(wire(RUNNING), clock).do(CREATE)
+    assert len(clock.pauses) == 1
+
+
+def test_termination_without_a_task_takes_its_course() -> None:
+    class Terminated(Exception):
+        pass
+
+    def end(_number: int, _frame: object) -> None:
+        raise Terminated
+
+    class Late(FakeWire):
+        def send(self, request: Request) -> Reply:
+            os.kill(os.getpid(), signal.SIGTERM)
+            return Reply(None)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        with pytest.raises(Terminated):
+            api_over(Late({})).do(Call("PUT", "/pools/a", {"comment": "b"}))
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def test_task_that_only_waited_for_a_lock_is_begun_again() -> None:
