@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("status", help="list labs")
     commands.add_parser("path", help="print the lab's directory")
     commands.add_parser("ssh", help="a shell in the lab")
-    run = commands.add_parser("exec", help="run a command in the lab")
+    run = commands.add_parser("exec", help="run a command, or one quoted shell command line, in the lab")
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND")
     return top
 
@@ -82,7 +82,7 @@ def _dispatch(args: argparse.Namespace) -> int:
             print(lab.directory)
         case _:
             lab.endpoint()
-            words = [shlex.join(args.argv)] if args.command == "exec" else []
+            words = [command_line(args.argv)] if args.command == "exec" else []
             os.execvp("ssh", ["ssh", "-F", str(lab.ssh_config), "lab", *words])
     return 0
 
@@ -151,6 +151,11 @@ def how_to(endpoint: Endpoint) -> str:
             f"  the end:   lab/lab {name}down",
         ]
     )
+
+
+def command_line(argv: list[str]) -> str:
+    """What the shell in the lab is given: one word is a whole command line, several are taken as they are."""
+    return argv[0] if len(argv) == 1 else shlex.join(argv)
 
 
 def down(cache: Path, names: list[str]) -> None:

@@ -112,6 +112,13 @@ class Lab:
             return None
         return pid if str(self.qmp).encode() in command and state not in ("Z", "X") else None
 
+    def console_says(self, text: str) -> bool:
+        """True when the machine has written that to its console."""
+        try:
+            return text in self.serial_log.read_text(errors="replace")
+        except OSError:
+            return False
+
     def write_endpoint(self, endpoint: Endpoint) -> None:
         """Written whole or not at all."""
         part = self.endpoint_file.with_suffix(".part")

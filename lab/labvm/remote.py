@@ -36,6 +36,7 @@ def write_ssh_config(lab: Lab, image: Path, port: int) -> None:
         "  StrictHostKeyChecking yes",
         "  ConnectTimeout 10",
         "  ServerAliveInterval 15",
+        "  ServerAliveCountMax 8",
         "  LogLevel ERROR",
     ]
     lab.ssh_config.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -62,6 +63,8 @@ def wait_for_ssh(lab: Lab, timeout: float) -> None:
             ssh(lab, "true", timeout=30)
             return
         except LabError as error:
+            if lab.console_says("Kernel panic"):
+                raise LabError(f"lab '{lab.name}': its kernel panicked; its console: {lab.serial_log}") from None
             if lab.pid() is None:
                 raise LabError(f"lab '{lab.name}': the machine stopped while it was waited for") from None
             if time.monotonic() > deadline:

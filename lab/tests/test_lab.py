@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from labvm import bootable, build, machine, recipe, remote
+from labvm import bootable, build, cli, machine, recipe, remote
 from labvm.errors import LabError
 from labvm.machine import Hardware
 from labvm.places import Endpoint, Lab
@@ -164,3 +164,25 @@ def test_failing_program_is_named_with_its_last_words() -> None:
 
 def test_code_archive_depends_on_the_files_alone() -> None:
     assert remote.code_archive()[0] == remote.code_archive()[0]
+
+
+@pytest.mark.parametrize(
+    ("version", "threads"),
+    [("7.2.22", "single"), ("8.0.5", "single"), ("8.1.0", "multi"), ("10.0.3", "multi"), ("?", "single")],
+)
+def test_processors_share_a_thread_where_qemu_runs_code_that_was_patched(version: str, threads: str) -> None:
+    assert f"tcg,thread={threads},tb-size=512" in machine.machine_args(replace(HARDWARE, qemu=version))
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"), [(["echo a; echo b"], "echo a; echo b"), (["ls", "a b"], "ls 'a b'"), (["uptime"], "uptime")]
+)
+def test_one_word_is_a_command_line_and_several_are_words(argv: list[str], line: str) -> None:
+    assert cli.command_line(argv) == line
+
+
+def test_machine_whose_kernel_panicked_is_not_waited_for(lab: Lab) -> None:
+    lab.directory.mkdir(parents=True)
+    lab.serial_log.write_text("[   82.4] Kernel panic - not syncing: Fatal exception in interrupt")
+    with pytest.raises(LabError, match="panicked"):
+        remote.wait_for_ssh(lab, 600)
