@@ -141,21 +141,25 @@ def _write(step: Write) -> None:
         raise Failure(f"{path} cannot be written: {_reason(error)}.") from error
 
 
-def _write_in_place(path: Path, content: str) -> None:
+def _bytes(content: str | bytes) -> bytes:
+    return content.encode() if isinstance(content, str) else content
+
+
+def _write_in_place(path: Path, content: str | bytes) -> None:
     """One write, as the kernel takes a value whole or not at all; nothing is created where there is no such file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_TRUNC)
     try:
-        os.write(descriptor, content.encode())
+        os.write(descriptor, _bytes(content))
     finally:
         os.close(descriptor)
 
 
-def _replace(path: Path, content: str, mode: int, validate: tuple[str, ...]) -> None:
+def _replace(path: Path, content: str | bytes, mode: int, validate: tuple[str, ...]) -> None:
     """Write beside the target, check, sync, rename: at every moment the old or the new file is whole."""
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as candidate:
-            candidate.write(content)
+        with os.fdopen(descriptor, "wb") as candidate:
+            candidate.write(_bytes(content))
             candidate.flush()
             os.fchmod(candidate.fileno(), mode)
             if path.exists():

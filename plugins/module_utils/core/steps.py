@@ -72,7 +72,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Write:
-    """One file on a host, replaced atomically.
+    """One file on a host, replaced atomically. ``content`` is its text, or the bytes of what is no text.
 
     ``validate`` is an argv in which ``%s`` stands for the candidate file; it must succeed before the file is put in
     place. ``content`` of ``None`` removes the file. ``backup`` keeps the old content beside it as ``PATH.pvelab~``.
@@ -81,7 +81,7 @@ class Write:
     """
 
     path: str
-    content: str | None
+    content: str | bytes | None
     label: str = ""
     destroys: str | None = None
     mode: int = 0o644

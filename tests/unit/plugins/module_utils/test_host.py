@@ -59,6 +59,13 @@ def test_a_file_is_replaced_whole_with_a_backup(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"interfaces{BACKUP_SUFFIX}"]
 
 
+def test_what_is_no_text_is_written_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "image"
+    HOST.do(Write(str(path), b"\xff\x00\r\n", mode=0o600))
+    assert path.read_bytes() == b"\xff\x00\r\n"
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
 def test_a_candidate_that_does_not_validate_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "conf"
     path.write_text("good\n")

@@ -4,8 +4,8 @@
 A case: ``name``; ``params``; ``answers`` ({"GET /path": data}, or for a module that works on a host see FakeHost);
 ``after``: a mapping or a list of mappings that overlay the answers once a round of writes is over; then what must come
 out: ``changed``, ``action``, ``steps`` (exact; each "METHOD /path" or {"METHOD /path": params}; on a host the line of a
-command or {"/path": text}, with null for a file that is removed), and if given ``diff`` ({before, after}), ``object``
-or ``result`` (each a subset), ``warns`` (a pattern); or ``fails``: a pattern that the message matches. ``steps`` of a
+command or {"/path": text}, with null for a file that is removed and the SHA-256 of what is no text), and if given
+``diff`` ({before, after}), ``object`` or ``result`` (each a subset), ``warns`` (a pattern); or ``fails``: a pattern that the message matches. ``steps`` of a
 case that takes several rounds is a list of lists; check mode foresees the first. ``only: real`` is for what check mode
 cannot foresee (the node refuses), ``only: check`` for what a real run refuses because an earlier task has not seen to
 it.
@@ -18,6 +18,7 @@ import re
 import shlex
 import traceback
 from collections.abc import Iterator, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -143,7 +144,7 @@ def seam_of(module: str) -> type[FakeApi | FakeHost]:
 
 def described(step: Any, declared: Resource | Verb | Query) -> Any:
     if isinstance(step, Write):
-        return {step.path: step.content}
+        return {step.path: sha256(step.content).hexdigest() if isinstance(step.content, bytes) else step.content}
     return from_result(step.describe(getattr(declared, "secret", ())))
 
 
