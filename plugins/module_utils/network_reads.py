@@ -6,6 +6,7 @@ from __future__ import annotations
 import fnmatch
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -33,7 +34,9 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class Observed:
-    """``links`` by name as ``ip -j -d address`` has them; ``elsewhere``: interface → sourced file."""
+    """``links`` by name as ``ip -j -d address`` has them; ``elsewhere``: interface → sourced file; ``came_by``: the
+    address of this host at which the module has come in, None where it did not come by SSH.
+    """
 
     text: str
     file: Interfaces
@@ -43,6 +46,7 @@ class Observed:
     routes: Sequence[Mapping[str, Any]]
     runs: Sequence[str]
     pending: str
+    came_by: str | None
 
     @property
     def vlans(self) -> dict[str, set[int]]:
@@ -62,7 +66,7 @@ def observe(host: Reader) -> Observed:
     latest = status(host, runs[-1]) if runs else ""
     return Observed(
         text, file, _elsewhere(host, file), links(host), vlan_rows(host), routes, runs,
-        runs[-1] if latest in ("armed", "reverting") else "",
+        runs[-1] if latest in ("armed", "reverting") else "", came_by(host),
     )  # fmt: skip
 
 
@@ -80,6 +84,36 @@ def status(host: Reader, token: str) -> str:
     """How a change stands: one of STATES, or "" where it never got so far."""
     names = host.names(f"{DIRECTORY}/{token}")
     return next((s for s in reversed(STATES) if s in names), "")
+
+
+def silent_gateways(host: Reader, token: str) -> list[str]:
+    """ "192.0.2.1 on vmbr0" for each default gateway that a change has brought and that nobody on the wire answers for.
+    Whoever confirms from the same subnet would not notice.
+    """
+    before, now = (parse(host.read(path) or "") for path in (f"{DIRECTORY}/{token}/before", FILE))
+    had = {g for n in before.names for g in before.values(n, "gateway")}
+    found = []
+    for name, gateway in ((n, g) for n in now.names for g in now.values(n, "gateway") if g not in had):
+        # Whether it lets itself be pinged does not matter: asking makes the kernel look for it.
+        host.query(["ping", "-c", "1", "-W", "2", "-I", name, gateway], ok_rcs=(0, 1, 2))
+        rows = _json(host, ["ip", "-j", "neighbour", "show", gateway, "dev", name])
+        if not any({*r.get("state", [])} - {"FAILED", "INCOMPLETE"} for r in rows):
+            found.append(f"{gateway} on {name}")
+    return found
+
+
+def came_by(host: Reader) -> str | None:
+    """The address of this host that its SSH connection has. sudo takes SSH_CONNECTION away, so the parents of this
+    process are asked, too.
+    """
+    process = "self"
+    with suppress(Failure):
+        while process not in ("", "0"):
+            words = dict(w.partition("=")[::2] for w in (host.read(f"/proc/{process}/environ") or "").split("\0"))
+            if len(words.get("SSH_CONNECTION", "").split()) == 4:
+                return words["SSH_CONNECTION"].split()[2]
+            process = "".join((host.read(f"/proc/{process}/stat") or "").rpartition(")")[2].split()[1:2])
+    return None
 
 
 def _json(host: Reader, argv: Sequence[str]) -> list[dict[str, Any]]:

@@ -100,7 +100,9 @@ options:
     type: int
     default: 120
   management_address:
-    description: The address by which the host is managed. A change that takes it away is refused.
+    description:
+      - The address by which the host is managed. A change that takes it away is refused.
+      - That at which this module's own SSH connection has arrived, if not given.
     type: str
   allow_management_change:
     description: Take O(management_address) away nevertheless.
@@ -160,6 +162,7 @@ from typing import Any
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.interfaces import render
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.network_apply import (
     guest_ports,
+    pruning,
     token_of,
     transaction,
 )
@@ -233,7 +236,7 @@ def steps(plan: Plan, params: Params) -> Sequence[Step]:
             f"{differs} is not as wanted, but the change {seen.pending} still waits for its confirmation. Confirm it "
             "with network_confirm, or wait until the host has gone back."
         )
-    within_s, keep = params["confirm_within_s"], params["management_address"]
+    within_s, keep = params["confirm_within_s"], params["management_address"] or seen.came_by
     if not 20 <= within_s <= 3600:
         raise Failure(f"confirm_within_s is {within_s}; give 20 to 3600 seconds.")
     after = edited(seen.file, params["interfaces"])
@@ -244,7 +247,8 @@ def steps(plan: Plan, params: Params) -> Sequence[Step]:
         raise Failure(" ".join(wrong))
     text = render(after)
     token = token_of(seen.runs, seen.text, text)
-    return transaction(token, seen.text, text, guest_ports(seen.links, seen.vlan_rows), within_s)
+    ports = guest_ports(seen.links, seen.vlan_rows)
+    return [*pruning(seen.runs), *transaction(token, seen.text, text, ports, within_s)]
 
 
 RESOURCE = Resource(

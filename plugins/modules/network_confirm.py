@@ -11,6 +11,7 @@ version_added: 0.2.0
 description:
   - Confirms a change that M(pvelab.proxmox.network) has made, so that the host does not go back to the old network.
   - That this module reaches the host is the proof that the new network works; run it over a new connection.
+  - A default gateway that the change has brought has to answer, because whoever is in the same subnet would not notice.
   - Runs on the host, as root.
 options:
   token:
@@ -55,7 +56,7 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.core.reconcile impo
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Failure, Step
 from ansible_collections.pvelab.proxmox.plugins.module_utils.host import Host
 from ansible_collections.pvelab.proxmox.plugins.module_utils.module import run
-from ansible_collections.pvelab.proxmox.plugins.module_utils.network_reads import status
+from ansible_collections.pvelab.proxmox.plugins.module_utils.network_reads import silent_gateways, status
 
 # It names a change and is no secret.
 OPTIONS = {"token": {"type": "str", "no_log": False}}
@@ -70,18 +71,24 @@ def read(host: Any, params: Params) -> State | None:
         return {"token": "", "status": ""}
     code = (host.read(f"{DIRECTORY}/{token}/reload.rc") or "").strip()
     log = (host.read(f"{DIRECTORY}/{token}/reload.log") or "").strip()
-    return {"token": token, "status": status(host, token), "reload": code, "log": "" if code == "0" else log[-500:]}
+    now = status(host, token)
+    silent = silent_gateways(host, token) if (now, code) == ("armed", "0") else []
+    return {"token": token, "status": now, "reload": code, "log": "" if code == "0" else log[-500:], "silent": silent}
 
 
 def steps(have: State | None, params: Params) -> Sequence[Step]:
     now: State = have or {}
-    if now["status"] in ("reverting", "reverted"):
+    if now["status"] == "reverting":
+        raise Failure("the host is about to go back to the old network.")
+    if now["status"] == "reverted":
         why = f": ifreload ended with {now['reload']}, {now['log']}" if now["reload"] not in ("", "0") else ""
         raise Failure(f"the host has gone back to the old network by itself{why or ', as nobody confirmed in time'}.")
     if now["status"] != "armed":
         return []
     if now["reload"] != "0":
         raise Failure("the reload of the network is not over yet; try again in a few seconds.")
+    if now["silent"]:
+        raise Failure(f"nobody answers for the new default gateway {', '.join(now['silent'])}, so it is not confirmed.")
     return confirmation(now["token"])
 
 

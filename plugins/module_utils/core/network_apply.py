@@ -20,6 +20,8 @@ from .steps import Run, Step, Write
 FILE = "/etc/network/interfaces"
 DIRECTORY = "/var/lib/pvelab/network"
 STATES = ("armed", "reverting", "reverted", "confirmed")
+# So many changes are remembered, for people who look for what has happened.
+_KEPT = 20
 # The module must be over, and its SSH session closed in good order, before the network goes.
 _RELOAD_AFTER_S = 2
 _UNITS = "/etc/systemd/system"
@@ -64,16 +66,20 @@ echo "$rc" >"$here/reload.rc.new" && mv "$here/reload.rc.new" "$here/reload.rc"
 
 # The exit code tells no mistake from a warning: ifupdown2 of Debian warns of "bridge-ports none", which is right.
 _CHECK = """\
-said=$(ifup -a -s -i "$1" 2>&1)
+# A relative "source" counts from the directory of the file that has it: what is checked has to lie there.
+seen=$(mktemp {directory}/.candidate.XXXXXX) || exit 1
+cat "$1" >"$seen"
+said=$(ifup -a -s -i "$seen" 2>&1)
+rm -f "$seen"
 case "$said" in
-*error:*) echo "$said" >&2; exit 1 ;;
+*error:*) echo "$said" | sed "s|$seen|{file}|g" >&2; exit 1 ;;
 esac
 """
 
 _PORTS = """\
 plug() {{
     [ -d "/sys/class/net/$1" ] && [ -d "/sys/class/net/$2/bridge" ] && [ ! -e "/sys/class/net/$1/master" ] &&
-        ip link set dev "$1" master "$2"
+        ip link set dev "$1" master "$2" up
 }}
 {lines}exit 0
 """
@@ -114,6 +120,12 @@ def boot_unit(token: str) -> str:
     return f"pvelab-network-boot-{token}.service"
 
 
+def pruning(runs: Sequence[str]) -> list[Step]:
+    """Forget the oldest changes, so that with the next one there are as many as are kept."""
+    old = [f"{DIRECTORY}/{r}" for r in runs[: max(0, len(runs) - _KEPT + 1)]]
+    return [Run(("rm", "-rf", *old), label="forget the oldest changes")] if old else []
+
+
 def transaction(
     token: str, before: str, after: str, ports: Sequence[tuple[str, str, Sequence[str]]], within_s: int
 ) -> list[Step]:
@@ -124,7 +136,7 @@ def transaction(
     words["reload"] = f"pvelab-network-reload-{token}"
     plugs = "".join(_plugged(*p) for p in ports)
     scripts = {
-        "check.sh": _CHECK,
+        "check.sh": _CHECK.format(directory=FILE.rpartition("/")[0], **words),
         "undo.sh": _UNDO.format(**words),
         "reload.sh": _RELOAD,
         "ports.sh": _PORTS.format(lines=plugs),
@@ -136,11 +148,12 @@ def transaction(
         *(Write(f"{here}/{n}", head + text, mode=0o700, backup=False) for n, text in scripts.items()),
         Write(f"{here}/candidate", after, "check the new file", validate=check, backup=False),
         Run((*_ONCE, "--wait", f"--unit=pvelab-network-rehearse-{token}", "/bin/sh", f"{here}/undo.sh", "rehearse")),
-        Write(f"{here}/armed", f"{within_s}\n", backup=False),
         Write(f"{_UNITS}/{boot_unit(token)}", _BOOT.format(here=here), backup=False),
-        Run(("systemctl", "enable", "--quiet", boot_unit(token)), label="arm the way back for a reboot"),
+        Run(("systemctl", "enable", "--quiet", boot_unit(token)), label="go back after a reboot"),
         Run((*_ONCE, *_armed(token, within_s), "/bin/sh", f"{here}/undo.sh"), label=f"go back in {within_s} seconds"),
-        Run(("systemctl", "is-active", "--quiet", timer(token)), label="see that it is armed"),
+        Run(("systemctl", "is-active", "--quiet", timer(token)), label="see that the timer runs"),
+        # From here on the host goes back, whatever happens to this module; before, timer and unit find nothing to do.
+        Write(f"{here}/armed", f"{within_s}\n", "arm the way back", backup=False),
     ]
     if after != before:
         steps.append(Write(FILE, after, backup=False))

@@ -17,6 +17,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from labnode.errors import ApiError
+from labnode.network import taps
 from labnode.network.interfaces import Iface, Interfaces, parse, render
 from labnode.store import Store, write_atomic
 
@@ -117,7 +118,8 @@ class NetworkConfig:
             if self.staged_path.exists():
                 self.staged_path.rename(self.live_path)
         if self.on_host:
-            await _reload()
+            async with taps.kept():
+                await _reload()
 
 
 async def _reload() -> None:

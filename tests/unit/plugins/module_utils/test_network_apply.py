@@ -15,6 +15,7 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.core.network_apply 
     boot_unit,
     confirmation,
     guest_ports,
+    pruning,
     token_of,
     transaction,
 )
@@ -38,7 +39,7 @@ class Sandbox:
 
     def local(self, text: str) -> str:
         text = text.replace(PATH, f"PATH={self.root}/bin:/usr/bin:/bin").replace("/sys/class/net", f"{self.root}/net")
-        for path in (DIRECTORY, FILE, "/etc/systemd/system"):
+        for path in (DIRECTORY, "/etc/network", "/etc/systemd/system"):
             text = text.replace(path, f"{self.root}{path}")
         return text
 
@@ -152,15 +153,27 @@ def test_a_rehearsal_checks_and_changes_nothing(host: Sandbox) -> None:
     host.log.write_text("")
     assert host.script("undo.sh", "rehearse") == 0
     assert host.file.read_bytes() == BEFORE.encode() and host.states() == {"armed"} and host.unit.exists()
-    assert host.log.read_text() == f"ifup -a -s -i {host.file}\n"
+    (said,) = host.log.read_text().splitlines()
+    assert said.startswith(f"ifup -a -s -i {host.file.parent}/.candidate.")
+    assert os.listdir(host.file.parent) == ["interfaces"]
 
 
 def test_a_check_tells_mistakes_from_warnings(host: Sandbox) -> None:
     changed(host)
     candidate, ifup = str(host.here / "candidate"), host.root / "bin/ifup"
     assert host.script("check.sh", candidate) == 0, "ifup ended with 1 and has no error to tell"
-    ifup.write_text("#!/bin/sh\necho 'error: line3: iface x: invalid syntax' >&2\nexit 1\n")
+    ifup.write_text('#!/bin/sh\necho "error: $4: line3: iface x: invalid syntax" >&2\nexit 1\n')
     assert host.script("check.sh", candidate) == 1
+
+
+def test_a_relative_source_is_looked_for_beside_the_file(host: Sandbox) -> None:
+    changed(host)
+    (host.file.parent / "interfaces.d").mkdir()
+    (host.file.parent / "interfaces.d" / "lab").touch()
+    (host.root / "bin/ifup").write_text(
+        '#!/bin/sh\ncd "$(dirname "$4")" && [ -e interfaces.d/lab ] || echo "error: no such file"\n'
+    )
+    assert host.script("check.sh", str(host.here / "candidate")) == 0
 
 
 def test_a_guest_that_a_reload_unplugs_is_plugged_in_again_with_its_vlan(host: Sandbox) -> None:
@@ -169,7 +182,7 @@ def test_a_guest_that_a_reload_unplugs_is_plugged_in_again_with_its_vlan(host: S
     (host.root / "net/vmbr0/bridge").mkdir(parents=True)
     assert host.script("reload.sh") == 0
     said = host.log.read_text()
-    assert "ip link set dev tap104i0 master vmbr0\n" in said
+    assert "ip link set dev tap104i0 master vmbr0 up\n" in said
     assert "bridge vlan add dev tap104i0 vid 10 pvid untagged\n" in said
 
 
@@ -178,6 +191,14 @@ def test_a_guest_that_is_plugged_in_is_left_alone(host: Sandbox) -> None:
     (host.root / "net/tap104i0/master").mkdir(parents=True)
     (host.root / "net/vmbr0/bridge").mkdir(parents=True)
     assert host.script("reload.sh") == 0 and "tap104i0" not in host.log.read_text()
+
+
+def test_the_oldest_changes_are_forgotten() -> None:
+    runs = [f"{n:04}-ffffffff" for n in range(1, 23)]
+    assert pruning(runs[:19]) == []
+    assert [s.argv for s in pruning(runs) if isinstance(s, Run)] == [
+        ("rm", "-rf", *(f"{DIRECTORY}/{r}" for r in ("0001-ffffffff", "0002-ffffffff", "0003-ffffffff")))
+    ]
 
 
 def test_tokens_go_up_and_tell_changes_apart() -> None:
