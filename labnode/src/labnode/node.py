@@ -57,11 +57,6 @@ class Node:
         self.network = NetworkConfig(self.store, network, on_host=settings.host_network)
         self._sampler: asyncio.Task[None] | None = None
 
-    @property
-    def kvm(self) -> bool:
-        """Whether guests run with KVM."""
-        return self.qemu.kvm
-
     def etc(self, rel: str) -> str:
         """Store path of a file in the node's own part of /etc/pve, e.g. ``qemu-server/100.conf``."""
         return f"etc/nodes/{self.name}/{rel}"
@@ -108,3 +103,4 @@ async def shutdown(node: Node) -> None:
     await node.tasks.stop()
     await node.guests.stop()
     await node.machines.stop_all()
+    await node.qemu.close()

@@ -161,7 +161,7 @@ async def report(ctx: Ctx) -> str:
     state = await status(ctx)
     guests = await guest_rows(ctx.node)
     lines = [f"labnode node {ctx.node.name}", f"api {state['pveversion']}", f"kernel {state['kversion']}"]
-    lines += [f"kvm {'on' if ctx.node.kvm else 'off'}", f"load {' '.join(state['loadavg'])}"]
+    lines += [f"kvm {'on' if (await ctx.node.qemu.settled()).kvm else 'off'}", f"load {' '.join(state['loadavg'])}"]
     lines += [f"memory {state['memory']['used']} of {state['memory']['total']} bytes used"]
     lines += [f"guest {row['vmid']} {row['name']} {row['status']}" for row in guests]
     return "\n".join(lines) + "\n"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,14 +53,31 @@ class Earlier:
 ANEW = Earlier()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Qemu:
-    """The installed QEMU: its version and the CPU models it knows, and whether KVM works on this node."""
+    """The installed QEMU: its version and the CPU models it knows, and whether KVM works on this node.
+
+    As long as there is a `probe`, that is not known yet, and `kvm` is False."""
 
     binary: str
     version: tuple[int, int, int]
     models: frozenset[str]
     kvm: bool
+    probe: asyncio.Task[bool] | None = None
+
+    async def settled(self) -> Qemu:
+        """Itself, once it is known whether KVM works."""
+        if self.probe is not None:
+            # whoever waits may be cancelled, the probe not
+            self.kvm = await asyncio.shield(self.probe)
+            self.probe = None
+        return self
+
+    async def close(self) -> None:
+        """Give up a probe that runs."""
+        if self.probe is not None:
+            self.probe.cancel()
+            await asyncio.gather(self.probe, return_exceptions=True)
 
     @property
     def text(self) -> str:

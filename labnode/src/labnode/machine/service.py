@@ -86,6 +86,7 @@ class MachineService:
             raise ApiError(f"VM {vmid} already running")
         await self.cleanup(vmid)
         await self._prepare(vmid, config)
+        await self.qemu.settled()
         try:
             plan = await self._plan(vmid, config, warn, earlier)
             pid = await self._launch(plan, earlier.state_file, timeout)
@@ -205,8 +206,7 @@ class MachineService:
 
     def tend(self, config_of: Callable[[int], Config], hold: Hold) -> None:
         """From now on start switches anew that died, and lead the NICs of running guests to them again. `config_of`
-        reads a
-        guest's configuration, `hold` keeps others from changing it meanwhile."""
+        reads a guest's configuration, `hold` keeps others from changing it meanwhile."""
         self._tending = asyncio.get_running_loop().create_task(self._tend(config_of, hold), name="tend-switches")
 
     async def _tend(self, config_of: Callable[[int], Config], hold: Hold) -> None:

@@ -25,6 +25,13 @@ def tool(name: str) -> str | None:
     return shutil.which(name, path=ENV["PATH"])
 
 
+def bound(argv: Sequence[str]) -> list[str]:
+    """The command line of a child that does not outlive labnode."""
+    setpriv = tool("setpriv")
+    guard = [setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", ORPHAN_CHECK, str(os.getpid())] if setpriv else []
+    return [*guard, *argv]
+
+
 async def run(
     argv: Sequence[str],
     *,
@@ -42,12 +49,8 @@ async def run(
     path = tool(argv[0])
     if path is None:
         raise ApiError(f"program '{argv[0]}' is not installed" + (f" - apt install {package}" if package else ""))
-    setpriv = tool("setpriv")
-    guard = [setpriv, "--pdeathsig", "KILL", "--", "/bin/sh", "-c", ORPHAN_CHECK, str(os.getpid())] if setpriv else []
     process = await asyncio.create_subprocess_exec(
-        *guard,
-        path,
-        *argv[1:],
+        *bound([path, *argv[1:]]),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether KVM works is found out beside everything else, within a time that suits the machine."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from machine_lab import Lab, until
+
+from labnode.machine.accel import kvm_works, time_limit
+from labnode.machine.model import Qemu
+
+
+@pytest.mark.parametrize(
+    ("told_in", "limit"),
+    [(0.02, 2.0), (0.2, 2.0), (0.4, 4.0), (2.0, 20.0), (60.0, 30.0)],
+    ids=["fast", "where 2 s suffice", "slow", "emulated itself", "never for ever"],
+)
+def test_a_slow_machine_gets_more_time(told_in: float, limit: float) -> None:
+    assert time_limit(told_in) == limit
+
+
+def program(path: Path, text: str) -> str:
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+async def test_the_probe_tells_a_guest_that_runs_from_one_that_does_not(lab: Lab, tmp_path: Path) -> None:
+    assert await kvm_works(lab.machines.qemu.binary, timeout=30, accel="tcg")
+    ended = program(tmp_path / "ended", "exit 1")
+    assert not await kvm_works(ended, timeout=30, accel="tcg")
+
+
+async def test_a_probe_that_hangs_is_given_up_and_leaves_no_process(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+    hanging = program(tmp_path / "hangs", f"echo $$ > {pid}.new && mv {pid}.new {pid} && exec sleep 600")
+    before = asyncio.get_running_loop().time()
+    assert not await kvm_works(hanging, timeout=3.0, accel="tcg")
+    assert asyncio.get_running_loop().time() - before < 8
+    assert not Path("/proc", pid.read_text().strip()).exists()
+
+
+def unsettled() -> tuple[Qemu, asyncio.Future[bool]]:
+    """A QEMU of which it is not known yet whether KVM works, and the answer."""
+    answer: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    async def probe() -> bool:
+        return await answer
+
+    return Qemu("qemu", (10, 0, 0), frozenset(), kvm=False, probe=asyncio.create_task(probe())), answer
+
+
+async def test_all_who_need_to_know_wait_for_one_probe() -> None:
+    qemu, answer = unsettled()
+    waiting = [asyncio.create_task(qemu.settled()) for _number in range(3)]
+    await asyncio.sleep(0)
+    waiting[0].cancel()
+    await asyncio.sleep(0)
+    assert not waiting[1].done()
+    answer.set_result(True)
+    assert (await waiting[1]).kvm and (await waiting[2]).kvm and (await qemu.settled()).kvm
+    assert waiting[0].cancelled()
+
+
+async def test_a_probe_is_given_up_when_the_node_stops() -> None:
+    qemu, answer = unsettled()
+    await asyncio.sleep(0)
+    await qemu.close()
+    assert answer.cancelled()
+
+
+async def test_a_guest_starts_once_the_probe_is_over(lab: Lab) -> None:
+    waits, answer = unsettled()
+    lab.machines.qemu = replace(lab.machines.qemu, probe=waits.probe)
+    start = asyncio.create_task(lab.start(100, {"memory": "32"}))
+    done, _pending = await asyncio.wait([start], timeout=0.5)
+    assert not done and not lab.machines.alive(100)
+    answer.set_result(False)
+
+    async def alive() -> bool:
+        return lab.machines.alive(100)
+
+    await until(alive, "the guest starts")
+    await start
+    assert lab.machines.guest(100).meta()["kvm"] is False
