@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fnmatch
 import json
+import re
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -102,6 +103,20 @@ def silent_gateways(host: Reader, token: str) -> list[str]:
     return found
 
 
+def unlike(host: Reader, names: Sequence[str]) -> dict[str, dict[str, str]]:
+    """What runs otherwise than the file says, by interface and option, as far as ifupdown2 can tell."""
+    found: dict[str, dict[str, str]] = {}
+    for row in _json(host, ["ifquery", "--check", "-o", "json", *names], ok_rcs=(0, 1)) if names else []:
+        failed = [k for k, said in row.get("config_status", {}).items() if "fail" in said]
+        found.setdefault(row["name"], {}).update({k: str(row["config"].get(k, "")) for k in failed})
+    return found
+
+
+def known_options(host: Reader) -> frozenset[str]:
+    """What ifupdown2 of this host takes in a stanza."""
+    return frozenset(re.findall(r"(?m)^  ([a-z][\w-]*)$", host.query(["ifquery", "--syntax-help"])))
+
+
 def came_by(host: Reader) -> str | None:
     """The address of this host that its SSH connection has. sudo takes SSH_CONNECTION away, so the parents of this
     process are asked, too.
@@ -116,8 +131,8 @@ def came_by(host: Reader) -> str | None:
     return None
 
 
-def _json(host: Reader, argv: Sequence[str]) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(host.query(argv) or "[]")
+def _json(host: Reader, argv: Sequence[str], ok_rcs: Sequence[int] = (0,)) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(host.query(argv, ok_rcs=ok_rcs) or "[]")
     return found
 
 

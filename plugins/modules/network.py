@@ -93,7 +93,10 @@ options:
         description: Text in its stanza. V("") takes it away.
         type: str
       options:
-        description: Further options of ifupdown2, one value each. V("") takes one away.
+        description:
+          - Further options of ifupdown2, one value each. V("") takes one away.
+          - A name that is nearly one of its options is refused, because ifupdown2 takes it and does nothing. Whether an
+            option has come into force is compared where C(ifquery --check) can tell.
         type: dict
   confirm_within_s:
     description: Seconds until the host goes back if nobody confirms, 20 to 3600.
@@ -167,12 +170,17 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.core.network_apply 
     transaction,
 )
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.network_lint import lint
-from ansible_collections.pvelab.proxmox.plugins.module_utils.core.networks import edited, in_file, live, wanted
+from ansible_collections.pvelab.proxmox.plugins.module_utils.core.networks import edited, in_file, live, named, wanted
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.reconcile import Params, Plan, Resource, State
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Failure, Step
 from ansible_collections.pvelab.proxmox.plugins.module_utils.host import Host
 from ansible_collections.pvelab.proxmox.plugins.module_utils.module import run
-from ansible_collections.pvelab.proxmox.plugins.module_utils.network_reads import Observed, observe
+from ansible_collections.pvelab.proxmox.plugins.module_utils.network_reads import (
+    Observed,
+    known_options,
+    observe,
+    unlike,
+)
 
 _BONDS = ["balance-rr", "active-backup", "balance-xor", "broadcast", "802.3ad", "balance-tlb", "balance-alb"]
 _TYPES = ["eth", "bridge", "bond", "vlan", "ovs_bridge", "ovs_bond", "ovs_port", "ovs_int_port"]
@@ -215,15 +223,20 @@ def want(params: Params) -> State | None:
     return wanted(params["interfaces"])
 
 
-def look(host: Any, _params: Params) -> dict[str, Observed]:
-    return {"_seen": observe(host)}
+def look(host: Any, params: Params) -> dict[str, Any]:
+    seen = observe(host)
+    new = any(k not in dict(seen.file.options(i["name"])) for i in params["interfaces"] for k in named(i))
+    return {"_seen": seen, "_known": known_options(host) if new else frozenset()}
 
 
 def read(host: Any, params: Params) -> State | None:
     now = observe(host)
     state: State = {"pending": now.pending}
+    given = [i["name"] for i in params["interfaces"] if named(i) and now.file.of(i["name"])]
+    otherwise = unlike(host, given)
     for item in params["interfaces"]:
-        sides = {"file": in_file(now.file, item), "live": live(item, now.links, now.vlans, now.routes)}
+        runs = live(item, now.links, now.vlans, now.routes, otherwise.get(item["name"], {}))
+        sides = {"file": in_file(now.file, item), "live": runs}
         state.update({f"{side}.{item['name']}.{k}": v for side, found in sides.items() for k, v in found.items()})
     return state
 
@@ -236,19 +249,19 @@ def steps(plan: Plan, params: Params) -> Sequence[Step]:
             f"{differs} is not as wanted, but the change {seen.pending} still waits for its confirmation. Confirm it "
             "with network_confirm, or wait until the host has gone back."
         )
-    within_s, keep = params["confirm_within_s"], params["management_address"] or seen.came_by
+    within_s = params["confirm_within_s"]
     if not 20 <= within_s <= 3600:
         raise Failure(f"confirm_within_s is {within_s}; give 20 to 3600 seconds.")
     after = edited(seen.file, params["interfaces"])
-    wrong = lint(
-        params["interfaces"], after, seen.links, seen.elsewhere, None if params["allow_management_change"] else keep
-    )
+    keep = None if params["allow_management_change"] else params["management_address"] or seen.came_by
+    known = params["_known"]
+    wrong = lint(params["interfaces"], after, seen.links, seen.elsewhere, keep=keep, known_options=known)
     if wrong:
         raise Failure(" ".join(wrong))
     text = render(after)
     token = token_of(seen.runs, seen.text, text)
     ports = guest_ports(seen.links, seen.vlan_rows)
-    return [*pruning(seen.runs), *transaction(token, seen.text, text, ports, within_s)]
+    return [*pruning(seen.runs), *transaction(token, text, ports, within_s)]
 
 
 RESOURCE = Resource(

@@ -28,6 +28,7 @@ _UNITS = "/etc/systemd/system"
 _HEAD = "#!/bin/sh\nPATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH\nhere={here}\n"
 
 _UNDO = """\
+exec 9>"$here/lock" && flock 9
 case "${{1-}}" in
 rehearse) ;;
 *) [ -e "$here/reverting" ] || mv "$here/armed" "$here/reverting" 2>/dev/null || exit 0 ;;
@@ -36,8 +37,9 @@ file={file}
 if ! cmp -s "$here/before" "$file"; then
     cp -p "$here/before" "$file.{token}" && sync && mv "$file.{token}" "$file" || exit 1
 fi
+exec 9>&-
 case "${{1-}}" in
-rehearse) exec /bin/sh "$here/check.sh" "$file" ;;
+rehearse) exit 0 ;;
 boot) ;;
 *)
     # A reload that hangs holds ifupdown2's lock; of two that meet, one ends with 89 and has done nothing.
@@ -56,7 +58,26 @@ cd {units} && rm -f "$unit" "sysinit.target.wants/$unit"
 [ "${{1-}}" = boot ] || systemctl daemon-reload
 """
 
+# From "armed" on the host goes back, whatever happens to this script; before, timer and unit find nothing to do. A
+# timer that was faster than "armed" has undone nothing, and one that is due now waits for the lock.
+_START = """\
+systemctl enable --quiet {boot} &&
+    systemd-run --quiet --collect --unit={undo} --on-active={within_s}s --timer-property=AccuracySec=1s \\
+        --property=OOMScoreAdjust=-1000 /bin/sh "$here/undo.sh" &&
+    echo {within_s} >"$here/armed" && sync || exit 1
+exec 9>"$here/lock" && flock 9
+systemctl is-active --quiet {undo}.timer || {{ rm -f "$here/armed"; exit 1; }}
+file={file}
+if ! cmp -s "$here/candidate" "$file"; then
+    cp -p "$file" "$file.{token}" && cat "$here/candidate" >"$file.{token}" && sync && mv "$file.{token}" "$file" ||
+        exit 1
+fi
+systemd-run --quiet --collect --unit={reload} --on-active={after_s}s --timer-property=AccuracySec=100ms \\
+    /bin/sh "$here/reload.sh"
+"""
+
 _RELOAD = """\
+[ -e "$here/armed" ] || exit 0
 ifreload -a >"$here/reload.log" 2>&1
 rc=$?
 /bin/sh "$here/ports.sh"
@@ -126,52 +147,30 @@ def pruning(runs: Sequence[str]) -> list[Step]:
     return [Run(("rm", "-rf", *old), label="forget the oldest changes")] if old else []
 
 
-def transaction(
-    token: str, before: str, after: str, ports: Sequence[tuple[str, str, Sequence[str]]], within_s: int
-) -> list[Step]:
-    """Arm the way back, then put the new file in place and reload it. ``ports`` are (port, bridge, VLANs) of guests."""
+def transaction(token: str, after: str, ports: Sequence[tuple[str, str, Sequence[str]]], within_s: int) -> list[Step]:
+    """Check the new file, arm the way back, put the file in place and reload it. ``ports`` are those of guests."""
     here = f"{DIRECTORY}/{token}"
     head = _HEAD.format(here=shlex.quote(here))
-    words = {"file": FILE, "token": token, "units": _UNITS, "boot": boot_unit(token)}
-    words["reload"] = f"pvelab-network-reload-{token}"
-    plugs = "".join(_plugged(*p) for p in ports)
+    words = {"file": FILE, "token": token, "boot": boot_unit(token), "reload": f"pvelab-network-reload-{token}"}
+    undo = timer(token).removesuffix(".timer")
     scripts = {
         "check.sh": _CHECK.format(directory=FILE.rpartition("/")[0], **words),
-        "undo.sh": _UNDO.format(**words),
+        "start.sh": _START.format(undo=undo, within_s=within_s, after_s=_RELOAD_AFTER_S, **words),
+        "undo.sh": _UNDO.format(units=_UNITS, **words),
         "reload.sh": _RELOAD,
-        "ports.sh": _PORTS.format(lines=plugs),
+        "ports.sh": _PORTS.format(lines="".join(_plugged(*p) for p in ports)),
     }
     check = ("/bin/sh", f"{here}/check.sh", "%s")
-    steps: list[Step] = [
+    rehearsal = f"--unit=pvelab-network-rehearse-{token}", "/bin/sh", f"{here}/undo.sh", "rehearse"
+    return [
         Run(("install", "-d", "-m", "0700", here), label="make a place for the way back"),
         Run(("cp", "-p", FILE, f"{here}/before"), label=f"keep {FILE}"),
         *(Write(f"{here}/{n}", head + text, mode=0o700, backup=False) for n, text in scripts.items()),
         Write(f"{here}/candidate", after, "check the new file", validate=check, backup=False),
-        Run((*_ONCE, "--wait", f"--unit=pvelab-network-rehearse-{token}", "/bin/sh", f"{here}/undo.sh", "rehearse")),
+        Run(("systemd-run", "--quiet", "--collect", "--wait", *rehearsal), label="rehearse the way back"),
         Write(f"{_UNITS}/{boot_unit(token)}", _BOOT.format(here=here), backup=False),
-        Run(("systemctl", "enable", "--quiet", boot_unit(token)), label="go back after a reboot"),
-        Run((*_ONCE, *_armed(token, within_s), "/bin/sh", f"{here}/undo.sh"), label=f"go back in {within_s} seconds"),
-        Run(("systemctl", "is-active", "--quiet", timer(token)), label="see that the timer runs"),
-        # From here on the host goes back, whatever happens to this module; before, timer and unit find nothing to do.
-        Write(f"{here}/armed", f"{within_s}\n", "arm the way back", backup=False),
+        Run(("/bin/sh", f"{here}/start.sh"), label=f"change the network, and go back in {within_s} seconds"),
     ]
-    if after != before:
-        steps.append(Write(FILE, after, backup=False))
-    soon = (f"--on-active={_RELOAD_AFTER_S}s", "--timer-property=AccuracySec=100ms")
-    run = (*_ONCE, f"--unit=pvelab-network-reload-{token}", *soon, "/bin/sh", f"{here}/reload.sh")
-    return [*steps, Run(run, label="reload the network")]
-
-
-_ONCE = ("systemd-run", "--quiet", "--collect")
-
-
-def _armed(token: str, within_s: int) -> tuple[str, ...]:
-    return (
-        f"--unit={timer(token).removesuffix('.timer')}",
-        f"--on-active={within_s}s",
-        "--timer-property=AccuracySec=1s",
-        "--property=OOMScoreAdjust=-1000",
-    )
 
 
 def confirmation(token: str) -> list[Step]:

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from .interfaces import Interfaces
-from .networks import PORTS
+from .networks import PORTS, named
 
 Item = Mapping[str, Any]
 
@@ -19,10 +20,13 @@ def lint(
     file: Interfaces,
     links: Mapping[str, Any],
     elsewhere: Mapping[str, str],
+    *,
     keep: str | None,
+    known_options: Collection[str],
 ) -> list[str]:
     """One sentence for each mistake. ``file`` is the candidate, ``links`` what runs, ``elsewhere`` maps interfaces to
-    the sourced file that defines them, ``keep`` is the address by which the host is managed (None: not known).
+    the sourced file that defines them, ``keep`` is the address by which the host is managed (None: not known), and
+    ``known_options`` are what ifupdown2 takes in a stanza.
     """
     present = [i for i in interfaces if i["state"] == "present"]
     known = {*links, *elsewhere, *(n for n in file.names if _is_made(file, n))}
@@ -31,6 +35,7 @@ def lint(
         found += _name(item, elsewhere)
     for item in present:
         found += [*_numbers(item), *_addresses(item, file), *_parts(item, known), *_ports(item, file, known)]
+        found += _misspelt(item, known_options)
     return [
         *dict.fromkeys([*found, *_shared(file), *_doubled(file), *_gateways(file), *_management(file, links, keep)])
     ]
@@ -50,6 +55,14 @@ def _name(item: Item, elsewhere: Mapping[str, str]) -> Iterator[str]:
         yield f"{name!r} is no name for an interface; use letters, digits, '_', '.' and '-'."
     if name in elsewhere:
         yield f"{name} is defined in {elsewhere[name]}; change it there, or remove it from there first."
+
+
+def _misspelt(item: Item, known_options: Collection[str]) -> Iterator[str]:
+    """Other names may be meant for a script in if-up.d, so only what is nearly an option is a mistake."""
+    for name in (k for k, v in named(item).items() if v and k not in known_options):
+        meant = difflib.get_close_matches(name, sorted(known_options), 1, 0.8)
+        if meant:
+            yield f"ifupdown2 has no option {name} ({item['name']}), and would pass over it; {meant[0]} may be meant."
 
 
 def _numbers(item: Item) -> Iterator[str]:

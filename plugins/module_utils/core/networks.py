@@ -56,7 +56,7 @@ def wanted_item(item: Item) -> State:
         want["condone"] = True
     if kind in OVS:
         want["ovs_type"] = OVS[kind]
-    want.update({f"options.{canonical(k)}": str(v) for k, v in (item["options"] or {}).items()})
+    want.update({f"options.{k}": v for k, v in named(item).items()})
     return want
 
 
@@ -75,6 +75,7 @@ def wanted(interfaces: Sequence[Item]) -> State:
             shown.pop("vids", None)
         if "vids" in shown:
             shown["vids"] = ranges(numbers(mine["vids"]) - {1})
+        shown.update({k: v for k, v in mine.items() if k.startswith("options.") and v})
         state.update({f"live.{name}.{k}": v for k, v in shown.items()})
         if item["type"] != "eth" and (not mine["present"] or mine["autostart"]):
             state[f"live.{name}.present"] = mine["present"]
@@ -110,8 +111,16 @@ def in_file(file: Interfaces, item: Item) -> State:
     return {**found, **{f"options.{k}": v for k, v in first.items()}}
 
 
-def live(item: Item, links: Mapping[str, Item], vlans: Mapping[str, set[int]], routes: Sequence[Item]) -> State:
-    """The fields that run, from ``ip -j -d address``, ``bridge -j vlan`` and ``ip -j route show default``."""
+def live(
+    item: Item,
+    links: Mapping[str, Item],
+    vlans: Mapping[str, set[int]],
+    routes: Sequence[Item],
+    unlike: Mapping[str, str],
+) -> State:
+    """The fields that run, from ``ip -j -d address``, ``bridge -j vlan`` and ``ip -j route show default``. ``unlike``
+    are the options of the item that run otherwise than the file says; of the others nothing else is known.
+    """
     name = item["name"]
     link = links.get(name)
     if link is None:
@@ -136,6 +145,7 @@ def live(item: Item, links: Mapping[str, Item], vlans: Mapping[str, set[int]], r
         "bond_miimon": data.get("miimon"),
         "vlan_device": link.get("link", "") if info.get("info_kind") == "vlan" else "",
         "vlan_id": data.get("id") if info.get("info_kind") == "vlan" else None,
+        **{f"options.{k}": unlike.get(k, str(v)) for k, v in named(item).items()},
     }
 
 
@@ -173,6 +183,11 @@ def _edit(file: Interfaces, item: Item) -> Edit:
         auto=want.get("autostart"),
         comments=want["comment"].split("\n") if want.get("comment") else ([] if "comment" in want else None),
     )
+
+
+def named(item: Item) -> dict[str, str]:
+    """The further options of an item, by their canonical names."""
+    return {canonical(k): str(v) for k, v in (item["options"] or {}).items()}
 
 
 def numbers(vids: Iterable[str]) -> set[int]:

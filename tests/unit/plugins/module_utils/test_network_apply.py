@@ -55,9 +55,12 @@ class Sandbox:
             "ip": 0,
             "bridge": 0,
         }.items():
-            command = self.root / "bin" / name
-            command.write_text(f'#!/bin/sh\necho "{name} $*" >>{self.log}\necho "words of {name}"\nexit {rc}\n')
-            command.chmod(0o755)
+            self.command(name, f'echo "words of {name}"\nexit {rc}')
+
+    def command(self, name: str, script: str) -> None:
+        path = self.root / "bin" / name
+        path.write_text(f'#!/bin/sh\necho "{name} $*" >>{self.log}\n{script}\n')
+        path.chmod(0o755)
 
     def do(self, steps: list[Step]) -> None:
         for step in steps:
@@ -88,7 +91,7 @@ def host(tmp_path: Path) -> Sandbox:
 
 def changed(host: Sandbox, ifreload_rc: int = 0) -> None:
     host.prepare(ifreload_rc)
-    host.do(transaction(TOKEN, BEFORE, AFTER, [("tap104i0", "vmbr0", ["vid 10 pvid untagged"])], 60))
+    host.do(transaction(TOKEN, AFTER, [("tap104i0", "vmbr0", ["vid 10 pvid untagged"])], 60))
 
 
 def test_the_timer_puts_the_old_file_back_byte_for_byte_and_leaves_no_unit(host: Sandbox) -> None:
@@ -136,14 +139,13 @@ def test_a_reload_that_fails_goes_back_at_once(host: Sandbox) -> None:
 
 def test_going_back_waits_for_the_lock_of_ifupdown2(host: Sandbox) -> None:
     changed(host)
-    ifreload = host.root / "bin/ifreload"
-    ifreload.write_text(
-        f"#!/bin/sh\necho tried >>{host.log}\n[ -e {host.root}/free ] || {{ : >{host.root}/free; exit 89; }}\n"
-    )
+    host.command("ifreload", f"[ -e {host.root}/free ] || {{ : >{host.root}/free; exit 89; }}")
     host.log.write_text("")
     assert host.script("undo.sh") == 0
     said = host.log.read_text().splitlines()
-    assert said.count("tried") == 2 and f"systemctl kill --signal=KILL pvelab-network-reload-{TOKEN}.service" in said
+    assert (
+        said.count("ifreload -a") == 2 and f"systemctl kill --signal=KILL pvelab-network-reload-{TOKEN}.service" in said
+    )
     assert host.states() == {"reverted"}
 
 
@@ -153,16 +155,31 @@ def test_a_rehearsal_checks_and_changes_nothing(host: Sandbox) -> None:
     host.log.write_text("")
     assert host.script("undo.sh", "rehearse") == 0
     assert host.file.read_bytes() == BEFORE.encode() and host.states() == {"armed"} and host.unit.exists()
-    (said,) = host.log.read_text().splitlines()
-    assert said.startswith(f"ifup -a -s -i {host.file.parent}/.candidate.")
-    assert os.listdir(host.file.parent) == ["interfaces"]
+    assert host.log.read_text() == ""
+
+
+def test_where_the_timer_does_not_run_nothing_is_changed(host: Sandbox) -> None:
+    host.prepare()
+    host.command("systemctl", '[ "$1" != is-active ]')
+    host.do(transaction(TOKEN, AFTER, [], 60))
+    assert host.file.read_bytes() == BEFORE.encode() and host.states() == set()
+    assert "reload.sh" not in host.log.read_text()
+
+
+def test_a_reload_that_comes_too_late_does_nothing(host: Sandbox) -> None:
+    changed(host)
+    host.script("undo.sh")
+    host.log.write_text("")
+    assert host.script("reload.sh") == 0
+    assert host.log.read_text() == ""
 
 
 def test_a_check_tells_mistakes_from_warnings(host: Sandbox) -> None:
     changed(host)
-    candidate, ifup = str(host.here / "candidate"), host.root / "bin/ifup"
+    candidate = str(host.here / "candidate")
     assert host.script("check.sh", candidate) == 0, "ifup ended with 1 and has no error to tell"
-    ifup.write_text('#!/bin/sh\necho "error: $4: line3: iface x: invalid syntax" >&2\nexit 1\n')
+    assert os.listdir(host.file.parent) == ["interfaces"]
+    host.command("ifup", 'echo "error: $4: line3: iface x: invalid syntax" >&2; exit 1')
     assert host.script("check.sh", candidate) == 1
 
 
@@ -170,9 +187,7 @@ def test_a_relative_source_is_looked_for_beside_the_file(host: Sandbox) -> None:
     changed(host)
     (host.file.parent / "interfaces.d").mkdir()
     (host.file.parent / "interfaces.d" / "lab").touch()
-    (host.root / "bin/ifup").write_text(
-        '#!/bin/sh\ncd "$(dirname "$4")" && [ -e interfaces.d/lab ] || echo "error: no such file"\n'
-    )
+    host.command("ifup", 'cd "$(dirname "$4")" && [ -e interfaces.d/lab ] || echo "error: no such file"')
     assert host.script("check.sh", str(host.here / "candidate")) == 0
 
 
