@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .core import zpools
-from .core.disks import COLUMNS, Device, Disks
-from .core.steps import Missing
+from .core.disks import COLUMNS, UNREADABLE, Device, Disks
+from .core.steps import Failure, Missing
 
 _BY_ID = "/dev/disk/by-id"
 _PACKAGES = {"lvm": "lvm2", "zpool": "zfsutils-linux", "zfs": "zfsutils-linux", "mkfs.xfs": "xfsprogs"}
@@ -18,17 +18,42 @@ _PACKAGES = {"lvm": "lvm2", "zpool": "zfsutils-linux", "zfs": "zfsutils-linux", 
 def survey(host: Any, called: Iterable[str] = ()) -> Disks:
     """All block devices and what uses them. ``called``: the names by which the task calls devices. Raises Failure."""
     tree = json.loads(host.query(("lsblk", "-J", "-b", "-o", COLUMNS)))
-    devices = tuple(Device.of(entry) for entry in tree.get("blockdevices") or ())
+    aliases = {name: host.link(name) or name for name in called}
+    devices = [Device.of(entry) for entry in tree.get("blockdevices") or ()]
+    signatures = _signatures(host, _unknown(devices, set(aliases.values())))
     links = {name: host.link(f"{_BY_ID}/{name}") for name in host.names(_BY_ID)}
     groups, volumes = _lvm(host)
     return Disks(
-        devices=devices,
+        devices=tuple(device.signed(signatures) for device in devices),
         links={name: path for name, path in links.items() if path},
         groups=groups,
         volumes=volumes,
-        pools=_pools(host),
-        aliases={name: host.link(name) or name for name in called},
+        pools={device: name for name, pool in pools(host).items() for device in pool.paths.values()},
+        aliases=aliases,
     )
+
+
+def _unknown(devices: Iterable[Device], named: set[str]) -> list[str]:
+    """Devices of which lsblk tells nothing: it asks udev's database, which may be behind or not there.
+
+    What guests have inside of volumes is their own affair, unless the task names the volume.
+    """
+    every = (part for top in devices for part in top.tree() if part.silent)
+    return [d.path for d in every if d.path in named or not (d.unreal or d.kind in ("lvm", "crypt"))]
+
+
+def _signatures(host: Any, paths: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """What wipefs reads from the devices themselves: path → rows."""
+    if not paths:
+        return {}
+    try:
+        answer = json.loads(host.query(("wipefs", "--json", "--no-act", *paths)) or "{}")
+    except Failure:
+        # One device that cannot be read must not hide what is on the others.
+        each = [_signatures(host, [path]) for path in paths] if len(paths) > 1 else [{paths[0]: [UNREADABLE]}]
+        return {path: rows for found in each for path, rows in found.items()}
+    rows = answer.get("signatures") or []
+    return {path: [row for row in rows if row["device"] == path.rpartition("/")[2]] for path in paths}
 
 
 def _lvm(host: Any) -> tuple[dict[str, str], dict[str, list[str]]]:
@@ -49,12 +74,16 @@ def report(host: Any, command: str, columns: str) -> list[dict[str, str]]:
     return rows
 
 
-def _pools(host: Any) -> dict[str, str]:
-    """Device → imported zpool. Without the kernel's module there is none, and asking would only fail."""
+def pools(host: Any) -> dict[str, zpools.Pool]:
+    """The imported zpools by name. Without the kernel's module there is none, and asking would only fail."""
     if host.which("zpool") is None or not host.names("/sys/module/zfs"):
         return {}
-    status = zpools.parse(host.query(("zpool", "status", "-LP")))
-    return {device: name for name, vdevs in status.items() for vdev in vdevs for device in vdev.devices}
+    # Releases before 2.3 know no JSON, and say so with 2.
+    said = host.query(("zpool", "status", "-jP"), ok_rcs=(0, 2))
+    found = zpools.from_json(json.loads(said)) if said else zpools.from_text(host.query(("zpool", "status", "-P")))
+    for pool in found.values():
+        pool.paths = {d: host.link(d) or d for vdev in pool.vdevs for d in vdev.devices}
+    return found
 
 
 def need(host: Any, program: str) -> None:

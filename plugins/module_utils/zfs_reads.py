@@ -9,8 +9,8 @@ from typing import Any
 from .core import zpools
 from .core.disks import Disks
 from .core.state import State
-from .core.zpool_steps import SCRUBS, observed, timer, zpool_want
-from .disk_reads import survey
+from .core.zpool_steps import SCRUBS, disk_of, groups, observed, timer, zpool_want
+from .disk_reads import pools, survey
 
 
 def zpool(host: Any, params: Mapping[str, Any]) -> State | None:
@@ -20,14 +20,15 @@ def zpool(host: Any, params: Mapping[str, Any]) -> State | None:
         # Without any pool to import, some releases end with 1.
         exported = zpools.importable(host.query(("zpool", "import"), ok_rcs=(0, 1)))
         return {"imported": False} if name in exported else None
-    disks = survey(host)
-    status = zpools.parse(host.query(("zpool", "status", "-LP")))
+    disks = survey(host, [d for _none, _none, devices in groups(params) for d in devices])
+    pool = pools(host)[name]
     values = _properties(host.query(("zpool", "get", "-Hp", "-o", "property,value", "all", name)))
     enabled, active = _scrub(host, name)
     named = [k.partition(".")[2] for k in zpool_want({**params, "state": "present"}) or {} if "properties." in k]
     return {
         "imported": True,
-        "layout": observed(status[name], disks),
+        "layout": observed(pool, disks),
+        "resilvering": pool.resilvering,
         "ashift": int(values.get("ashift", 0)),
         "health": values.get("health", ""),
         "size_bytes": int(values.get("size", 0)),
@@ -54,11 +55,9 @@ def _scrub(host: Any, name: str) -> tuple[str, str]:
 
 
 def devices_of(host: Any, name: str, disks: Disks) -> dict[str, str]:
-    """Disk → the path by which zpool itself calls the device of a pool; nothing unless the pool is imported."""
-    if not host.names("/sys/module/zfs"):
-        return {}
-    status = zpools.parse(host.query(("zpool", "status", "-LP")))
-    return {disks.whole(d): d for vdev in status.get(name, []) for d in vdev.devices}
+    """Disk → what zpool itself calls the device of a pool; nothing unless the pool is imported."""
+    pool = pools(host).get(name) or zpools.Pool()
+    return {disk_of(pool, d, disks): d for vdev in pool.vdevs for d in vdev.devices}
 
 
 def datasets(host: Any, root: str) -> list[str]:

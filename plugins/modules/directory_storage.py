@@ -133,6 +133,8 @@ def read(host: Any, params: Params) -> State | None:
     enabled = "UnitFileState=enabled" in host.query(argv).splitlines()
     device = disks.find(params["device"]) if params["device"] else None
     found = {k: str(device.facts.get(k) or "") if device else "" for k in ("fstype", "uuid")}
+    if text is None and not here and not found["fstype"]:
+        return None
     return {**found, "unit": text or "", "enabled": enabled, "mounted": here}
 
 

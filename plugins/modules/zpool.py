@@ -6,11 +6,12 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: zpool
-short_description: Make, import, extend and remove ZFS pools
+short_description: Make, import, extend, repair, export and remove ZFS pools
 version_added: 0.1.0
 description:
   - Makes a ZFS pool of mirrors, RAID-Z groups or single disks, with logs, caches and spares.
   - Imports a pool that is there but exported. Adds groups of devices, and devices to mirrors.
+  - A device that is named instead of another of the same group replaces it. What the pool holds is copied first.
   - A pool never shrinks; only logs, caches and spares that are single devices are taken out.
   - A device that joins is emptied first. What is on it is named, and is lost only with O(allow_data_loss=true).
   - A device that anything uses is refused; O(allow_data_loss) does not change that.
@@ -65,14 +66,20 @@ options:
       - That package also scrubs all pools once a month by cron; V(never) does not stop it.
     type: str
     choices: [never, weekly, monthly]
+  resilver_timeout_s:
+    description:
+      - How long to wait, with O(vdevs), until a device that joins a mirror or replaces another has all of its copy.
+      - V(0) does not wait. ZFS goes on copying after the time is over; the next run waits again.
+    type: int
+    default: 3600
   allow_data_loss:
     description: Confirm that what is on devices that join, or with O(state=absent) in the pool, may be lost.
     type: bool
     default: false
   state:
-    description: Whether there is to be such a pool.
+    description: Whether there is to be such a pool. V(exported) leaves it on its devices for another host.
     type: str
-    choices: [present, absent]
+    choices: [present, exported, absent]
     default: present
 seealso:
   - module: pvelab.proxmox.dataset
@@ -92,6 +99,13 @@ EXAMPLES = r"""
     vdevs:
       - type: mirror
         devices: [/dev/disk/by-id/ata-QEMU_HARDDISK_lab1, /dev/disk/by-id/ata-QEMU_HARDDISK_lab2]
+
+- name: The second disk has failed, and a new one takes its place
+  pvelab.proxmox.zpool:
+    name: tank
+    vdevs:
+      - type: mirror
+        devices: [/dev/disk/by-id/ata-QEMU_HARDDISK_lab1, /dev/disk/by-id/ata-QEMU_HARDDISK_lab3]
 """
 
 RETURN = r"""
@@ -107,6 +121,9 @@ object:
       description: Its groups of devices, each with its role, its kind and the kernel's names of its devices.
       type: list
       elements: str
+    resilvering:
+      description: Whether it is copying onto a device.
+      type: bool
     ashift:
       description: Sector size as a power of two.
       type: int
@@ -128,6 +145,7 @@ object:
   sample:
     imported: true
     layout: [data mirror /dev/sdb /dev/sdc]
+    resilvering: false
     ashift: 12
     health: ONLINE
     size_bytes: 10200547328
@@ -140,6 +158,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.reconcile import Params, Resource
+from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Missing
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.zpool_steps import groups, zpool_steps, zpool_want
 from ansible_collections.pvelab.proxmox.plugins.module_utils.disk_reads import need, survey
 from ansible_collections.pvelab.proxmox.plugins.module_utils.host import Host
@@ -163,8 +182,9 @@ OPTIONS = {
     "autotrim": {"type": "bool"},
     "properties": {"type": "dict"},
     "scrub": {"type": "str", "choices": ["never", "weekly", "monthly"]},
+    "resilver_timeout_s": {"type": "int", "default": 3600},
     "allow_data_loss": {"type": "bool", "default": False},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "state": {"type": "str", "choices": ["present", "exported", "absent"], "default": "present"},
 }
 
 
@@ -172,6 +192,8 @@ def resolve(host: Any, params: Params) -> Mapping[str, Any]:
     need(host, "zpool")
     disks = survey(host, [d for _none, _none, devices in groups(params) for d in devices])
     name = params["name"]
+    if params["state"] == "exported" and zpool(host, params) is None:
+        raise Missing(f"there is no zpool {name}. Name one that there is.")
     return {"_disks": disks, "_called": devices_of(host, name, disks), "_datasets": datasets(host, name)[1:]}
 
 

@@ -20,6 +20,9 @@ CALLS = {
     "image": ("images", "main.yml"),
     "pool": ("guests", "main.yml"),
     "vm": ("guests", "make.yml"),
+    **dict.fromkeys(
+        ("volume_group", "thin_pool", "zpool", "dataset", "directory_storage"), ("storage_pools", "main.yml")
+    ),
 }
 
 

@@ -7,8 +7,9 @@ libblkid ("LVM2_member", "zfs_member", "linux_raid_member", "crypto_LUKS").
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .options import listed
@@ -22,7 +23,13 @@ _KINDS = {
     "linux_raid_member": "a RAID member",
     "crypto_LUKS": "an encrypted volume",
     "swap": "swap space",
+    "unreadable": "something that cannot be read",
 }
+# What libblkid calls partition tables, among the signatures that wipefs(8) finds.
+_TABLES = frozenset("aix atari bsd dos gpt mac minix PMBR sgi solaris_x86 sun ultrix unixware".split())
+# Disks in name only: volumes of zpools, compressed memory, RAM disks and disks over the network.
+_UNREAL = re.compile(r"/dev/(?:zd|zram|ram|nbd)\d")
+UNREADABLE = {"type": "unreadable"}
 _SYSTEM = frozenset({"/", "/boot", "/boot/efi", "/usr", "/var"})
 SETTLE = Run(("udevadm", "settle", "--timeout=30"), label="wait until udev knows")
 
@@ -68,6 +75,22 @@ class Device:
         """Where it is mounted; "[SWAP]" if it is swapped to."""
         return [m for m in self.facts.get("mountpoints") or () if m]
 
+    @property
+    def unreal(self) -> bool:
+        """True for what lsblk calls a disk and is none."""
+        return _UNREAL.match(self.path) is not None
+
+    @property
+    def silent(self) -> bool:
+        """True when lsblk tells of no contents: it is empty, or udev's database is not there to tell."""
+        told = self.fstype or (self.kind != "part" and self.facts.get("pttype"))
+        return not told and self.kind != "rom" and int(self.facts.get("size") or 0) > 0
+
+    def signed(self, found: Mapping[str, Sequence[Mapping[str, Any]]]) -> Device:
+        """It with the signatures that were found on it and on what stands on it: path → rows of wipefs(8)."""
+        children = tuple(child.signed(found) for child in self.children)
+        return replace(self, facts={**self.facts, **_told_by(found.get(self.path, ()))}, children=children)
+
     def __str__(self) -> str:
         told = [size(int(self.facts.get("size") or 0)), *(str(self.facts.get(k) or "") for k in ("model", "serial"))]
         return f"{self.path} ({', '.join(t.strip() for t in told if t.strip())})"
@@ -111,7 +134,8 @@ class Disks:
 
     def by_id(self, path: str) -> list[str]:
         """Its lasting names, most telling first: those with model and serial number before bare numbers."""
-        found = [name for name, target in self.links.items() if target == path]
+        # The name of a physical volume is gone with what is on the device.
+        found = [n for n, target in self.links.items() if target == path and not n.startswith("lvm-pv-uuid-")]
         return [f"/dev/disk/by-id/{n}" for n in sorted(found, key=lambda n: (n.startswith(("wwn-", "nvme-eui.")), n))]
 
     def lasting(self, called: str) -> str:
@@ -180,6 +204,18 @@ class Disks:
         """A device as a refusal names it: by the task's name, its path, size, model and serial number."""
         device = self.find(called)
         return str(device) if called == device.path else f"{called}, which is {device}"
+
+
+def _told_by(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """lsblk's facts out of signatures. Several kinds at once make one that is none of them, so that none is trusted."""
+    kinds = list(dict.fromkeys(str(row["type"]) for row in rows))
+    tables = sorted((k for k in kinds if k in _TABLES), key=lambda k: k == "PMBR")
+    others = [k for k in kinds if k not in _TABLES]
+    facts: dict[str, Any] = {"pttype": tables[0]} if tables else {}
+    if others:
+        first = next(row for row in rows if row["type"] == others[0])
+        facts |= {"fstype": " and ".join(others), "label": first.get("label"), "uuid": first.get("uuid")}
+    return facts
 
 
 def size(count: int) -> str:
