@@ -43,8 +43,8 @@ author:
 EXAMPLES = r"""
 - name: A certificate for the answer server
   pvelab.proxmox.answer_certificate:
-    path: /var/lib/pvelab-answers/certificate.pem
-    key_path: /var/lib/pvelab-answers/key.pem
+    path: /var/lib/pvelab-answers/tls/certificate.pem
+    key_path: /var/lib/pvelab-answers/tls/key.pem
     names: [192.0.2.1, provision.example.com]
   register: certificate
 

@@ -26,7 +26,7 @@ options:
     default: []
     suboptions:
       name:
-        description: Name of the host. Its answer is C(answers/NAME.toml) beside the table.
+        description: Name of the host. Its answer is C(NAME.toml) beside the table.
         type: str
         required: true
       macs:
@@ -62,7 +62,7 @@ author:
 EXAMPLES = r"""
 - name: Two machines, of which one is given its answer only once
   pvelab.proxmox.answer_rules:
-    path: /var/lib/pvelab-answers/rules.json
+    path: /var/lib/pvelab-answers/answers/rules.json
     hosts:
       - {name: pve1, macs: ["52:54:00:12:34:56"], once: true}
       - {name: pve2, uuid: 0b0ce0a1-6a04-5f2c-9d8a-0f4f4c7f3a10}

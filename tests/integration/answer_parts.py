@@ -23,19 +23,20 @@ LISTENING = re.compile(r"listening on (\S+) port (\d+), (https?)(?: \(certificat
 
 
 class Server:
-    """The program with a directory of its own. ``log`` are its lines so far."""
+    """The program with a directory, which is filled where rules are given. ``log`` are its lines so far."""
 
     def __init__(self, directory: Path, *options: str, rules: dict[str, Any] | None = None, **environment: str) -> None:
         self.directory = directory
         self.options = options
         self.environment = {**os.environ, **environment}
         self.log: list[str] = []
-        for name in ("answers", "hooks"):
-            (directory / name).mkdir()
-        self.rules(rules or {})
+        if rules is not None:
+            for name in ("answers", "hooks"):
+                (directory / name).mkdir()
+            self.rules(rules)
 
     def rules(self, table: Any) -> None:
-        (self.directory / "rules.json").write_text(json.dumps(table))
+        (self.directory / "answers/rules.json").write_text(json.dumps(table))
 
     def answer(self, name: str, text: str) -> None:
         (self.directory / "answers" / f"{name}.toml").write_text(text)

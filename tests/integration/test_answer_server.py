@@ -204,7 +204,7 @@ def test_rules_that_cannot_be_trusted_give_nothing(server: Server) -> None:
     for table in ([], {"../x": {"macs": [ONE]}}, {"pve1": [ONE]}):
         server.rules(table)
         assert server.post(machine(ONE))[0] == 503
-    (server.directory / "rules.json").write_text("{")
+    (server.directory / "answers/rules.json").write_text("{")
     assert server.post(machine(ONE))[0] == 503
     server.said("rules.json cannot be read")
     server.rules({"pve9": {"macs": [ONE]}})

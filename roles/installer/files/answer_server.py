@@ -3,8 +3,9 @@
 """Give each machine that boots the installer of Proxmox VE its own answer, and no other machine any.
 
 The installer posts what it knows of its machine: DMI's numbers and the MAC addresses of its network cards. DIRECTORY
-holds ``rules.json``, by which a machine is known, and is read anew with each request:
+holds these files, which are read anew with each request:
 
+    answers/rules.json      by what a machine is known
     answers/NAME.toml       the answer of a host
     hooks/NAME              what it runs at its first boot, for [first-boot] source = "from-url"
     served/NAME             made when an answer is given; names the answer by its SHA-256
@@ -90,7 +91,7 @@ class Store:
     def rules(self) -> dict[str, dict[str, Any]]:
         """The table of hosts. Raises Refused when there is none that can be trusted."""
         try:
-            table = json.loads((self.directory / "rules.json").read_text(encoding="utf-8"))
+            table = json.loads((self.directory / "answers" / "rules.json").read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise Refused(f"rules.json cannot be read: {error}", HTTPStatus.SERVICE_UNAVAILABLE) from error
         sound = isinstance(table, dict) and all(isinstance(r, dict) and NAME.fullmatch(n) for n, r in table.items())
@@ -197,7 +198,8 @@ class Handler(BaseHTTPRequestHandler):
         raw = self.body(LARGEST_REPORT if what in REPORTS else LARGEST_QUESTION)
         if what != "answer" and what not in REPORTS:
             raise Refused("there is no such address")
-        self.admitted()
+        if what == "answer":
+            self.admitted()
         try:
             posted = json.loads(raw.decode())
         except (ValueError, RecursionError) as error:
@@ -345,7 +347,7 @@ def ready() -> None:
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Give each machine that boots the installer its own answer.")
-    parser.add_argument("--directory", type=Path, required=True, help="rules.json, answers, hooks, served, reports")
+    parser.add_argument("--directory", type=Path, required=True, help="has answers, hooks, served and reports")
     parser.add_argument("--listen", required=True, help="the one address to listen on")
     parser.add_argument("--port", type=int, required=True, help="0 takes a free one")
     parser.add_argument("--certificate", type=Path, help="PEM; with it there is only HTTPS")
