@@ -68,6 +68,14 @@ PARTS := integration sanity labnode molecule lint contract architecture build
 test: dev ## Run everything below, and show one summary
 	@python tools/test_all.py $(PARTS)
 
+.PHONY: ci nested
+ci: dev lab-env ## What CI runs: `make test`, then the lab machine
+	@python tools/test_all.py $(PARTS) --then nested
+
+nested: dev lab-env ## Scenario `nested`: the host's half on a real kernel, in a lab machine of its own (builds it once)
+	@labnode/image/build
+	@env -u ANSIBLE_CONFIG molecule test --scenario-name nested
+
 lint: dev ## ruff, mypy, yamllint, ansible-lint, shellcheck, changelog
 	@tools/lint
 
@@ -80,6 +88,7 @@ architecture: dev ## The rules of the house: who imports whom, how long things a
 	@$(PYTEST) --junit-xml=$(RESULTS)/architecture.xml tests/architecture
 
 labnode: dev ## labnode's own tests, and those of the lab machine's tool
+	@labnode/image/build
 	@mkdir -p $(RESULTS)
 	@$(PYTEST) --junit-xml=$(RESULTS)/labnode.xml labnode/tests lab/tests
 

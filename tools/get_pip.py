@@ -1,10 +1,17 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Stands in for get-pip.py where its host cannot be reached: the pip that Python ships fetches the one asked for."""
+"""What ansible-test runs as get-pip.py, whose host not everybody can reach: puts the pip beside it into the environment.
 
+ansible-test makes some twenty environments, so none of them fetches a pip of its own.
+"""
+
+import shutil
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
-# In a process of its own: ensurepip switches pip's configuration off, the address of an index included.
-subprocess.check_call([sys.executable, "-m", "ensurepip"])
+# get_pip_24_2.py has its pip in get_pip_24_2/, see tools/ansible-test.
+source = Path(__file__).with_suffix("")
+shutil.copytree(source, sysconfig.get_path("purelib"), dirs_exist_ok=True)
 wanted = [a for a in sys.argv[1:] if a not in {"--no-setuptools", "--no-wheel"}]
 sys.exit(subprocess.call([sys.executable, "-m", "pip", "install", *wanted]))

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make test`: runs the parts three at a time, shows each one's end, the whole output of what failed, and one summary."""
+"""Runs parts of `make test` side by side, shows each one's end, the whole output of what failed, and one summary.
+
+tools/test_all.py PART… [--then PART…]      those after --then run alone, when the others have ended
+"""
 
 from __future__ import annotations
 
@@ -68,36 +71,57 @@ def counted(parts: list[Part]) -> Counter[str]:
     return total
 
 
-def summary(parts: list[Part], seconds: float) -> None:
-    total = counted(parts)
-    print("\n" + "\n".join(f"  {'ok    ' if p.ok else 'FAILED'}  {p.name:<12} {p.seconds:6.0f} s" for p in parts))
-    print(f"  {'all of it':<20} {seconds:6.0f} s\n")
+def tell(part: Part) -> None:
+    """The end of a part, with all that it printed when it failed."""
+    if not part.ok:
+        print(part.log)
+    print(f"{'ok' if part.ok else 'FAILED'}: make {part.name} ({part.seconds:.0f} s)", flush=True)
+
+
+def summary(parts: list[Part], seconds: float, more: list[Part]) -> None:
+    """`seconds` is how long `parts` took side by side; `more` came after them."""
+    total = counted(parts + more)
+    lines = [f"  {'ok    ' if p.ok else 'FAILED'}  {p.name:<12} {p.seconds:6.0f} s" for p in parts]
+    lines.append(f"  {'all of it':<20} {seconds:6.0f} s")
+    lines += [f"  {'ok    ' if p.ok else 'FAILED'}  {p.name:<12} {p.seconds:6.0f} s" for p in more]
+    print("\n" + "\n".join(lines) + "\n")
     print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped", flush=True)
 
 
-def main(names: list[str]) -> int:
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    for old in RESULTS.glob("*.xml"):
-        old.unlink()
-    began = time.monotonic()
-    running: dict[str, subprocess.Popen[str]] = {}
+def side_by_side(names: list[str], running: dict[str, subprocess.Popen[str]]) -> list[Part]:
+    """Run parts in LANES lanes. Raises KeyboardInterrupt with all of them ended."""
     parts: list[Part] = []
     with ThreadPoolExecutor(LANES) as lanes:
         try:
             for done in as_completed([lanes.submit(run, name, running) for name in names]):
-                part = done.result()
-                parts.append(part)
-                if not part.ok:
-                    print(part.log)
-                print(f"{'ok' if part.ok else 'FAILED'}: make {part.name} ({part.seconds:.0f} s)", flush=True)
+                parts.append(done.result())
+                tell(parts[-1])
         except KeyboardInterrupt:
             lanes.shutdown(wait=False, cancel_futures=True)
             for process in list(running.values()):
                 with suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGINT)
-            return 130
-    summary(parts, time.monotonic() - began)
-    return 0 if all(p.ok for p in parts) else 1
+            raise
+    return parts
+
+
+def main(arguments: list[str]) -> int:
+    at = arguments.index("--then") if "--then" in arguments else len(arguments)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    for old in RESULTS.glob("*.xml"):
+        old.unlink()
+    began = time.monotonic()
+    running: dict[str, subprocess.Popen[str]] = {}
+    more: list[Part] = []
+    try:
+        parts = side_by_side(arguments[:at], running)
+        seconds = time.monotonic() - began
+        for name in arguments[at + 1 :]:
+            more += side_by_side([name], running)
+    except KeyboardInterrupt:
+        return 130
+    summary(parts, seconds, more)
+    return 0 if all(p.ok for p in parts + more) else 1
 
 
 if __name__ == "__main__":
