@@ -61,7 +61,7 @@ def _outwards(
         return _end(path, False, f"{entry} has no VLAN for what comes without a tag, so {bridge} drops it.")
     carrying = [p for p in ports if not aware or vlan in _vids(tables.get(p, []))]
     if not carrying:
-        return _end(path, False, f"no port of {bridge} carries VLAN {vlan} ({', '.join(sorted(ports))} do not).")
+        return _end(path, False, f"no port of {bridge} that leads out carries VLAN {vlan} ({', '.join(sorted(ports))}).")
     return _down(path, links, tables, sorted(carrying)[0])
 
 
