@@ -157,7 +157,8 @@ def _table(path: str, given: Any, keys: Table, version: Version) -> dict[str, An
             raise Failure(f"{inside}{name} is no key of the installer{values.meant(key, keys)}. Remove or rename it.")
         if key in found:
             raise Failure(f"{inside}{key} is there twice, with a dash and with an underscore. Leave one out.")
-        if value is not None:
+        # An empty list or filter is none, as the installer has it; an empty section lacks what it must have.
+        if value is not None and not (callable(keys[key].check) and value in ([], {})):
             found[key] = _value(f"{inside}{key}", value, keys[key], version)
     missing = [f"{inside}{key}" for key, rule in keys.items() if rule.required and key not in found]
     if missing:
