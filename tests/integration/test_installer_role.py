@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,6 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 from ansible_collections.pvelab.proxmox.tests.integration.answer_parts import Server, machine
 from ansible_collections.pvelab.proxmox.tests.lab import ROOT
@@ -121,7 +124,7 @@ def judge(made: Path) -> None:
 BAD: list[tuple[str, dict[str, Any], str]] = [
     ("a key", {"installer_answer": {"global": {"keybord": "de"}}}, r"answer file of pve1 .* global.keybord is no key"),
     ("a wildcard", {"installer_serve": True, "installer_listen": "0.0.0.0"}, "Name the one address of the network"),
-    ("a variable", {"installer_hosts": [{"name": "a", "mac": ONE}]}, r"installer_hosts\.mac\. Supported parameters include"),
+    ("a variable", {"installer_hosts": [{"name": "a", "mac": ONE}]}, r"installer_hosts\.mac\. Supported parameters"),
 ]
 
 
@@ -131,3 +134,29 @@ def test_what_is_wrong_is_refused_before_anything_is_served(tmp_path: Path, more
     assert rc == 2
     assert re.search(says, said.replace("\n", " ")), said
     assert not (tmp_path / "answers-of-the-lab/answers/rules.json").exists()
+
+
+@pytest.mark.parametrize("port", [8443, 443])
+def test_systemd_takes_the_unit_and_calls_it_safe(tmp_path: Path, port: int) -> None:
+    """Safe: an exposure of less than 2 of 10, of which a service without any setting has 9.6."""
+    program = shutil.which("systemd-analyze")
+    if not program:
+        pytest.skip("systemd is not on this machine")
+    variables = {
+        **yaml.safe_load((ROOT / "roles/installer/defaults/main.yml").read_text()),
+        "_installer_program": "/usr/bin/python3",
+        "installer_directory": str(tmp_path),
+        "installer_listen": "192.0.2.5",
+        "installer_port": port,
+        "installer_token": "name:secret",
+        "installer_user": "daemon",
+    }
+    source = trust_as_template((ROOT / "roles/installer/templates/answers.service.j2").read_text())
+    unit = tmp_path / "answers.service"
+    unit.write_text(str(Templar(DataLoader(), variables).template(source)))
+    assert "secret" not in unit.read_text() and "--listen 192.0.2.5" in unit.read_text()
+    done = subprocess.run([program, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    argv = [program, "security", "--offline=true", "--threshold=20", str(unit)]
+    done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
