@@ -25,6 +25,8 @@ _KEPT = 20
 # The module must be over, and its SSH session closed in good order, before the network goes.
 _RELOAD_AFTER_S = 2
 _UNITS = "/etc/systemd/system"
+# A link is all that "systemctl enable" would make; nobody needs to know of it before the next boot.
+_WANTS = f"{_UNITS}/sysinit.target.wants"
 _HEAD = "#!/bin/sh\nPATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin\nexport PATH\nhere={here}\n"
 
 _UNDO = """\
@@ -53,15 +55,13 @@ boot) ;;
     ;;
 esac
 mv "$here/reverting" "$here/reverted"
-unit={boot}
-cd {units} && rm -f "$unit" "sysinit.target.wants/$unit"
-[ "${{1-}}" = boot ] || systemctl daemon-reload
+rm -f {units}/{boot} {wants}/{boot}
 """
 
 # From "armed" on the host goes back, whatever happens to this script; before, timer and unit find nothing to do. A
 # timer that was faster than "armed" has undone nothing, and one that is due now waits for the lock.
 _START = """\
-systemctl enable --quiet {boot} &&
+mkdir -p {wants} && ln -sf ../{boot} {wants}/{boot} &&
     systemd-run --quiet --collect --unit={undo} --on-active={within_s}s --timer-property=AccuracySec=1s \\
         --property=OOMScoreAdjust=-1000 /bin/sh "$here/undo.sh" &&
     echo {within_s} >"$here/armed" && sync || exit 1
@@ -151,7 +151,8 @@ def transaction(token: str, after: str, ports: Sequence[tuple[str, str, Sequence
     """Check the new file, arm the way back, put the file in place and reload it. ``ports`` are those of guests."""
     here = f"{DIRECTORY}/{token}"
     head = _HEAD.format(here=shlex.quote(here))
-    words = {"file": FILE, "token": token, "boot": boot_unit(token), "reload": f"pvelab-network-reload-{token}"}
+    words = {"file": FILE, "token": token, "boot": boot_unit(token), "wants": _WANTS}
+    words["reload"] = f"pvelab-network-reload-{token}"
     undo = timer(token).removesuffix(".timer")
     scripts = {
         "check.sh": _CHECK.format(directory=FILE.rpartition("/")[0], **words),
@@ -179,9 +180,7 @@ def confirmation(token: str) -> list[Step]:
     return [
         Run(("mv", f"{here}/armed", f"{here}/confirmed"), label="keep the new network"),
         Run(("systemctl", "stop", timer(token)), label="disarm the timer", ok_rcs=(0, 5)),
-        Run(("systemctl", "disable", "--quiet", unit), label="disarm the unit for a reboot"),
-        Write(f"{_UNITS}/{unit}", None, backup=False),
-        Run(("systemctl", "daemon-reload")),
+        Run(("rm", "-f", f"{_UNITS}/{unit}", f"{_WANTS}/{unit}"), label="disarm the unit for a reboot"),
     ]
 
 
