@@ -14,8 +14,9 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.core.interfaces imp
     prefix_length,
     render,
 )
+from ansible_collections.pvelab.proxmox.tests.unit.plugins.module_utils.interfaces_wild import FILES, Wild
 
-WILD = {
+WILD = {name: wild.text for name, wild in FILES.items()} | {
     "installer": (
         "auto lo\niface lo inet loopback\n\niface eno1 inet manual\n\nauto vmbr0\niface vmbr0 inet static\n"
         "\taddress 192.0.2.10/24\n\tgateway 192.0.2.1\n\tbridge-ports eno1\n\tbridge-stp off\n\tbridge-fd 0\n\n"
@@ -75,16 +76,29 @@ def test_a_file_comes_back_byte_for_byte(text: str) -> None:
     assert render(parse(text)) == text
 
 
+@pytest.mark.parametrize("wild", FILES.values(), ids=FILES)
+def test_what_is_in_a_file_is_found(wild: Wild) -> None:
+    file = parse(wild.text)
+    assert file.names == list(wild.names)
+    assert [name for name in file.names if file.is_auto(name)] == list(wild.auto)
+    assert {name: file.addresses(name) for name in wild.addresses} == {n: list(a) for n, a in wild.addresses.items()}
+    assert {key: file.values(*key) for key in wild.values} == {k: list(v) for k, v in wild.values.items()}
+
+
 @given(st.one_of(files, st.text()))
 def test_every_text_comes_back_byte_for_byte(text: str) -> None:
     assert render(parse(text)) == text
 
 
 def others(file: Interfaces, name: str) -> list[str]:
-    """What is not in a stanza of this interface and does not mark it, blank lines and line ends aside."""
+    """What is not in a stanza of this interface and does not mark it alone, blank lines and line ends aside.
+
+    A backslash at the very end of a file goes on into nothing, and has to go when something comes after it.
+    """
     mine = {n for s in file.of(name) for n in range(s.first, s.end)}
     rest = [line for n, line in enumerate(file.lines) if n not in mine and line.text]
-    return [" ".join(w for w in line.text.split() if w != name) for line in rest if line.text != f"auto {name}"]
+    marks = [line for line in rest if line.keyword in ("auto", "allow") and set(line.words[1:]) == {name}]
+    return [" ".join(w for w in line.text.rstrip("\\").split() if w != name) for line in rest if line not in marks]
 
 
 EDITS = st.builds(
