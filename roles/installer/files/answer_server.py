@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Give each machine that boots the installer of Proxmox VE its own answer, and no other machine any.
 
