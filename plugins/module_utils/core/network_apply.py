@@ -22,8 +22,6 @@ DIRECTORY = "/var/lib/pvelab/network"
 STATES = ("armed", "reverting", "reverted", "confirmed")
 # So many changes are remembered, for people who look for what has happened.
 _KEPT = 20
-# The module must be over, and its SSH session closed in good order, before the network goes.
-_RELOAD_AFTER_S = 2
 _UNITS = "/etc/systemd/system"
 # A link is all that "systemctl enable" would make; nobody needs to know of it before the next boot.
 _WANTS = f"{_UNITS}/sysinit.target.wants"
@@ -72,11 +70,15 @@ if ! cmp -s "$here/candidate" "$file"; then
     cp -p "$file" "$file.{token}" && cat "$here/candidate" >"$file.{token}" && sync && mv "$file.{token}" "$file" ||
         exit 1
 fi
-systemd-run --quiet --collect --unit={reload} --on-active={after_s}s --timer-property=AccuracySec=100ms \\
-    /bin/sh "$here/reload.sh"
+systemd-run --quiet --collect --unit={reload} --on-active=1s --timer-property=AccuracySec=100ms \\
+    /bin/sh "$here/reload.sh" $PPID
 """
 
+# The module must be over, and its SSH session closed in good order, before the network goes.
 _RELOAD = """\
+left=60
+while [ -d "/proc/$1" ] && [ $left -gt 0 ]; do left=$((left - 1)); sleep 0.5; done
+sleep 1
 [ -e "$here/armed" ] || exit 0
 ifreload -a >"$here/reload.log" 2>&1
 rc=$?
@@ -156,7 +158,7 @@ def transaction(token: str, after: str, ports: Sequence[tuple[str, str, Sequence
     undo = timer(token).removesuffix(".timer")
     scripts = {
         "check.sh": _CHECK.format(directory=FILE.rpartition("/")[0], **words),
-        "start.sh": _START.format(undo=undo, within_s=within_s, after_s=_RELOAD_AFTER_S, **words),
+        "start.sh": _START.format(undo=undo, within_s=within_s, **words),
         "undo.sh": _UNDO.format(units=_UNITS, **words),
         "reload.sh": _RELOAD,
         "ports.sh": _PORTS.format(lines="".join(_plugged(*p) for p in ports)),

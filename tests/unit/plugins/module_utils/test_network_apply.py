@@ -24,6 +24,8 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import R
 BEFORE = "auto lo\r\niface lo inet loopback\n\t# tab, end without a line break"
 AFTER = "auto lo\niface lo inet loopback\n"
 TOKEN = "0001-abcdef01"
+# No process has this number.
+GONE = "0"
 PATH = "PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -130,7 +132,7 @@ def test_a_reboot_in_the_middle_of_going_back_finishes_it(host: Sandbox) -> None
 
 def test_a_reload_that_fails_goes_back_at_once(host: Sandbox) -> None:
     changed(host, ifreload_rc=1)
-    host.script("reload.sh")
+    host.script("reload.sh", GONE)
     assert host.file.read_bytes() == BEFORE.encode() and host.states() == {"reverted"}
     assert (host.here / "reload.rc").read_text() == "1\n" and "words of ifreload" in (
         host.here / "reload.log"
@@ -170,7 +172,7 @@ def test_a_reload_that_comes_too_late_does_nothing(host: Sandbox) -> None:
     changed(host)
     host.script("undo.sh")
     host.log.write_text("")
-    assert host.script("reload.sh") == 0
+    assert host.script("reload.sh", GONE) == 0
     assert host.log.read_text() == ""
 
 
@@ -195,7 +197,7 @@ def test_a_guest_that_a_reload_unplugs_is_plugged_in_again_with_its_vlan(host: S
     changed(host)
     (host.root / "net/tap104i0").mkdir(parents=True)
     (host.root / "net/vmbr0/bridge").mkdir(parents=True)
-    assert host.script("reload.sh") == 0
+    assert host.script("reload.sh", GONE) == 0
     said = host.log.read_text()
     assert "ip link set dev tap104i0 master vmbr0 up\n" in said
     assert "bridge vlan add dev tap104i0 vid 10 pvid untagged\n" in said
@@ -205,7 +207,7 @@ def test_a_guest_that_is_plugged_in_is_left_alone(host: Sandbox) -> None:
     changed(host)
     (host.root / "net/tap104i0/master").mkdir(parents=True)
     (host.root / "net/vmbr0/bridge").mkdir(parents=True)
-    assert host.script("reload.sh") == 0 and "tap104i0" not in host.log.read_text()
+    assert host.script("reload.sh", GONE) == 0 and "tap104i0" not in host.log.read_text()
 
 
 def test_the_oldest_changes_are_forgotten() -> None:
