@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,7 @@ CALLS = {
     **dict.fromkeys(
         ("volume_group", "thin_pool", "zpool", "dataset", "directory_storage"), ("storage_pools", "main.yml")
     ),
+    **dict.fromkeys(("memory_policy", "zfs_arc", "hugepages", "zram", "swap", "ksm"), ("memory", "main.yml")),
 }
 
 
@@ -52,7 +54,23 @@ def test_a_role_hands_over_every_option(documented: dict[str, set[str]], module:
     (call,) = [task[f"pvelab.proxmox.{module}"] for task in tasks if f"pvelab.proxmox.{module}" in task]
     assert set(call) == documented[module]
     for name, value in call.items():
-        assert f"_item.{name} | default(omit)" in value
+        assert re.search(rf"\b\w+\.{name} \| default\(omit\)", value)
+
+
+@pytest.mark.parametrize(
+    ("module", "variable"),
+    [
+        ("memory_policy", "memory_policy"),
+        ("zfs_arc", "memory_zfs_arc"),
+        ("hugepages", "memory_hugepages"),
+        ("zram", "memory_zram"),
+        ("swap", "memory_swap"),
+        ("ksm", "memory_ksm"),
+    ],
+)
+def test_the_role_of_the_memory_knows_every_option(documented: dict[str, set[str]], module: str, variable: str) -> None:
+    specs = yaml.safe_load((ROOT / "roles/memory/meta/argument_specs.yml").read_text())["argument_specs"]
+    assert set(specs["main"]["options"][variable]["options"]) == documented[module]
 
 
 @pytest.mark.parametrize(
