@@ -4,7 +4,7 @@
 
     guest_exec.py ENDPOINT.json < [{"vmid": 101, "argv": ["ping", "-c1", "10.0.0.1"]}, …]
 
-prints the same list with `code` and `out` for each command. A guest whose agent does not answer within two minutes, or a
+prints the same list with `code` and `out` for each command. A guest whose agent does not answer in time, or a
 command that does not end, is an error: a command that fails in the guest is not, its `code` tells.
 """
 
@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-LIMIT_S = 120.0
+LIMIT_S = 300.0
 
 
 class Node:
