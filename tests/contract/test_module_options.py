@@ -13,6 +13,7 @@ import yaml
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core import images, storages
 from ansible_collections.pvelab.proxmox.plugins.modules import (
     image,
+    node_config,
     pool,
     snapshot,
     snapshot_rollback,
@@ -78,8 +79,14 @@ def test_image_takes_what_upload_and_download_take() -> None:
             "/nodes/{node}/tasks",
             {"typefilter": "type", "userfilter": "user", "statusfilter": "errors", "start": "limit"},
         ),
+        (
+            {**node_config.OPTIONS, **dict.fromkeys(("acme", "acmedomain[n]", "digest"))},
+            "PUT",
+            "/nodes/{node}/config",
+            {"delete": "unset"},
+        ),
     ],
-    ids=["snapshot", "snapshot removal", "rollback", "pool", "tasks"],
+    ids=["snapshot", "snapshot removal", "rollback", "pool", "tasks", "options of a node"],
 )
 def test_every_parameter_has_an_option(
     options: Mapping[str, Any], method: str, path: str, named_otherwise: Mapping[str, str]
@@ -89,7 +96,7 @@ def test_every_parameter_has_an_option(
 
 
 def requests() -> Iterator[Any]:
-    for name in ("image", "pool", "snapshot", "snapshot_rollback", "storage", "template"):
+    for name in ("image", "node_config", "pool", "snapshot", "snapshot_rollback", "storage", "template"):
         for case in yaml.safe_load((CASES / f"{name}.yml").read_text(encoding="utf-8")):
             for step in case.get("steps", []):
                 request, sent = next(iter(step.items())) if isinstance(step, Mapping) else (step, {})
