@@ -36,8 +36,8 @@ lab-env:
 	@tools/venv run
 	@tools/collection-tree
 
-lab: lab-env ## Start the lab machine: a Debian host under QEMU, with pools, bridges and nested KVM (see lab/README.md)
-	@lab/lab up
+lab: lab-env ## Start the lab machine: a Debian host under QEMU with nested KVM (NODE=pve: with Proxmox VE itself)
+	@$(if $(filter pve,$(NODE)),ansible-playbook -i inventories/lab lab/pve.yml,lab/lab up)
 
 lab-down: ## Stop the lab machine and remove it; the cache stays
 	@[ ! -x $(BIN)/python ] || lab/lab down
