@@ -197,6 +197,8 @@ class Disks:
         lost = f"{listed(found)} on {self.told(called)}"
         steps = [Run((*argv, device.path), label=f"clear {device.path}", destroys=lost)]
         if device.facts.get("pttype") and device.kind != "part":
+            # While udev looks at the partitions, the kernel cannot forget them.
+            steps.append(SETTLE)
             steps.append(Run(("blockdev", "--rereadpt", device.path), label=f"forget partitions of {device.path}"))
         return [*steps, SETTLE]
 
