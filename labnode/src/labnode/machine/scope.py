@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from labnode.guests.values import clamp_cpuunits
-from labnode.storage.run import run
 
 # PVE::CGroup: the weight of a guest that names none, on hosts with cgroup v2
 DEFAULT_UNITS = "100"
@@ -31,7 +30,6 @@ def wrap(vmid: int, config: Mapping[str, str], argv: list[str]) -> list[str]:
     ]
 
 
-async def adjust(vmid: int, config: Mapping[str, str]) -> None:
-    """Apply another weight or quota to a running guest."""
-    unit = f"{vmid}.scope"
-    await run(["systemctl", "set-property", "--runtime", unit, *properties(config)], error=unit, timeout=20)
+def adjustment(vmid: int, config: Mapping[str, str]) -> list[str]:
+    """The command line that gives a running guest another weight or quota."""
+    return ["systemctl", "set-property", "--runtime", f"{vmid}.scope", *properties(config)]

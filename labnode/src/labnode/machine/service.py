@@ -31,6 +31,7 @@ from labnode.machine.places import clear_sockets
 from labnode.machine.qmp import agent as ask_agent
 from labnode.machine.switch import Switch
 from labnode.storage import StorageService
+from labnode.storage.run import run
 
 Config = Mapping[str, str]
 Log = Callable[[str], None]
@@ -122,7 +123,7 @@ class MachineService:
     async def weigh(self, vmid: int, config: Config) -> None:
         """Apply the CPU weight and limit of `config` to a running guest; nothing without control groups."""
         if self.scopes and self.alive(vmid):
-            await scope.adjust(vmid, config)
+            await run(scope.adjustment(vmid, config), error=f"{vmid}.scope", timeout=20)
 
     async def _activate_volumes(self, config: Config) -> None:
         for key, text in config.items():
