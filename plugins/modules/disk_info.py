@@ -13,7 +13,9 @@ description:
   - It runs on the host itself.
 options:
   device:
-    description: Look at this disk or partition only, by any of its paths. By default at all disks.
+    description:
+      - Look at this disk or partition only, by any of its paths.
+      - By default at all disks, but for what only looks like one, as volumes of zpools and disks in memory do.
     type: str
   smart:
     description: Ask disks for their health, where smartctl is installed. Sleeping disks are not woken.
@@ -129,7 +131,8 @@ _ATTACHED = ("disk", "loop")
 
 def read(host: Any, params: Params) -> dict[str, Any]:
     disks = survey(host, [params["device"]] if params["device"] else [])
-    shown = [disks.find(params["device"])] if params["device"] else [d for d in disks.devices if d.kind in _ATTACHED]
+    attached = [d for d in disks.devices if d.kind in _ATTACHED and not d.unreal]
+    shown = [disks.find(params["device"])] if params["device"] else attached
     sections = storages(host.read("/etc/pve/storage.cfg") or "")
     found = [{**_told(disks, d), "storages": stored_on(disks, d, sections)} for d in shown]
     for entry in found:

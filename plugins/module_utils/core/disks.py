@@ -26,7 +26,9 @@ _KINDS = {
     "unreadable": "something that cannot be read",
 }
 # What libblkid calls partition tables, among the signatures that wipefs(8) finds.
-_TABLES = frozenset("aix atari bsd dos gpt mac minix PMBR sgi solaris_x86 sun ultrix unixware".split())
+_TABLES = frozenset(
+    ("aix", "atari", "bsd", "dos", "gpt", "mac", "minix", "PMBR", "sgi", "solaris_x86", "sun", "ultrix", "unixware")
+)
 # Disks in name only: volumes of zpools, compressed memory, RAM disks and disks over the network.
 _UNREAL = re.compile(r"/dev/(?:zd|zram|ram|nbd)\d")
 UNREADABLE = {"type": "unreadable"}

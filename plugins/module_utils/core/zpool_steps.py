@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Steps that make, import, export, extend, repair and remove zpools. Pure; see zpoolconcepts(7), zpoolprops(7) and zpool(8).
+"""Steps that make, import, export, extend, repair and remove zpools.
+
+Pure; see zpoolconcepts(7), zpoolprops(7) and zpool(8).
 
 A pool's layout is a list of texts, one a vdev: its role and kind before its devices, such as
 "data mirror /dev/sdb /dev/sdc". Devices are named by the kernel's paths of whole disks, in sorted order.
@@ -118,7 +120,7 @@ def _words(role: str, kind: str, devices: Sequence[str], disks: Disks) -> list[s
 
 
 def _laid_out(have: Sequence[str], wanted: Sequence[str], params: Params) -> list[Step]:
-    """Attach to mirrors what they lack, replace devices, add vdevs, take out spares, logs and caches; nothing shrinks."""
+    """Attach to mirrors what they lack, replace devices, add vdevs, take out spares, logs and caches; none shrinks."""
     disks, name = params["_disks"], params["name"]
     gone, new = [v for v in have if v not in wanted], [v for v in wanted if v not in have]
     steps: list[Step] = []

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The devices of zpools as ``zpool status -P`` and ``zpool status -jP`` show them (zpool-status(8), OpenZFS 2.1 to 2.3).
+"""The devices of zpools as ``zpool status -P`` and ``-jP`` show them (zpool-status(8), OpenZFS 2.1 to 2.3).
 
 Pure. A device is called what ZFS calls it: the path that it was given, or its GUID once it is gone.
 """
