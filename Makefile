@@ -76,6 +76,10 @@ nested: dev lab-env ## Scenario `nested`: the host's half on a real kernel, in a
 	@labnode/image/build
 	@env -u ANSIBLE_CONFIG molecule test --scenario-name nested
 
+.PHONY: node
+node: dev lab-env ## Scenario `node`: a plain Debian becomes a node, with stand-ins for Proxmox's packages
+	@env -u ANSIBLE_CONFIG molecule test --scenario-name node
+
 lint: dev ## ruff, mypy, yamllint, ansible-lint, shellcheck, changelog
 	@tools/lint
 
