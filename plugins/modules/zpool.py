@@ -81,6 +81,9 @@ options:
     type: str
     choices: [present, exported, absent]
     default: present
+notes:
+  - A device of the pool that has failed, or that somebody has taken offline, counts as one of the pool's devices until
+    another is named instead of it. The C(health) tells of it.
 seealso:
   - module: pvelab.proxmox.dataset
 extends_documentation_fragment:
