@@ -13,7 +13,8 @@ import time
 from pathlib import Path
 
 PATIENCE_S = 5.0
-PAUSE_S = 0.25
+# Each question starts a process there, which is dear on a machine that is emulated.
+PAUSE_S = 2.0
 
 
 def answers(host: str, port: int) -> bool:
