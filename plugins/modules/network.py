@@ -246,8 +246,8 @@ def steps(plan: Plan, params: Params) -> Sequence[Step]:
     differs = ", ".join(sorted(plan.changes)[:6])
     if seen.pending:
         raise Failure(
-            f"{differs} is not as wanted, and the change {seen.pending} still waits for its confirmation. Wait until it "
-            "is confirmed (network_confirm) or the host has gone back."
+            f"{differs} is not as wanted, and the change {seen.pending} still waits for its confirmation. Wait until "
+            "it is confirmed (network_confirm) or the host has gone back."
         )
     within_s = params["confirm_within_s"]
     if not 20 <= within_s <= 3600:

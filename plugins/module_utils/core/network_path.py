@@ -61,7 +61,8 @@ def _outwards(
         return _end(path, False, f"{entry} has no VLAN for what comes without a tag, so {bridge} drops it.")
     carrying = [p for p in ports if not aware or vlan in _vids(tables.get(p, []))]
     if not carrying:
-        return _end(path, False, f"no port of {bridge} that leads out carries VLAN {vlan} ({', '.join(sorted(ports))}).")
+        names = ", ".join(sorted(ports))
+        return _end(path, False, f"no port of {bridge} that leads out carries VLAN {vlan} ({names}).")
     return _down(path, links, tables, sorted(carrying)[0])
 
 
