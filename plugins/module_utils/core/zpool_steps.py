@@ -208,7 +208,7 @@ def _destroyed(have: State, params: Params) -> list[Step]:
         raise Failure(f"it is exported, so that nobody can tell what is in it. Import it first: zpool import {name}.")
     held = params["_datasets"]
     inside = f" with {listed(held)}" if held else ""
-    on = listed([d for v in have["layout"] for d in v.split()[2:]])
+    on = listed(list(dict.fromkeys(d for v in have["layout"] for d in v.split()[2:])))
     steps = _scrubs(have["scrub"], {**params, "scrub": "never"}) if have["scrub"] != "never" else []
     gone = Run(("zpool", "destroy", name), f"destroy zpool {name}", f"zpool {name}{inside} on {on}", timeout_s=300.0)
     return [*steps, gone, SETTLE]
