@@ -20,7 +20,7 @@ from labvm.qmp import Qmp
 from labvm.warm import FINGERPRINT, PASSWORD, boot, ensure_warm, machine_of
 
 DEFAULT = "lab"
-WARM_S = 120.0
+WARM_S = 300.0
 
 
 def say(text: str) -> None:

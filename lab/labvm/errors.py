@@ -6,3 +6,7 @@ from __future__ import annotations
 
 class LabError(Exception):
     """One sentence: which lab, what is the matter, what to do."""
+
+
+class Panic(LabError):
+    """The machine's kernel gave up."""

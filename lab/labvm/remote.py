@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from labvm.build import HOST_KEY, KEY
-from labvm.errors import LabError
+from labvm.errors import LabError, Panic
 from labvm.places import REPOSITORY, Lab
 
 CODE = REPOSITORY / "labnode" / "src" / "labnode"
@@ -34,7 +34,7 @@ def write_ssh_config(lab: Lab, image: Path, port: int) -> None:
         f"  UserKnownHostsFile {known}",
         f"  HostKeyAlias {ALIAS}",
         "  StrictHostKeyChecking yes",
-        "  ConnectTimeout 10",
+        "  ConnectTimeout 60",
         "  ServerAliveInterval 15",
         "  ServerAliveCountMax 8",
         "  LogLevel ERROR",
@@ -48,11 +48,18 @@ def ssh(lab: Lab, command: str, *, stdin: bytes = b"", timeout: float = 120.0) -
     try:
         done = subprocess.run(argv, input=stdin, capture_output=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired:
-        raise LabError(f"lab '{lab.name}': '{command[:60]}' did not end within {timeout:.0f} s") from None
+        raise _trouble(lab, f"'{command[:60]}' did not end within {timeout:.0f} s") from None
     if done.returncode:
         lines = (done.stdout + done.stderr).decode(errors="replace").splitlines()
-        raise LabError(f"lab '{lab.name}': '{command[:60]}' failed: {' / '.join(lines[-LAST_LINES:])}")
+        raise _trouble(lab, f"'{command[:60]}' failed: {' / '.join(lines[-LAST_LINES:])}")
     return done.stdout.decode(errors="replace")
+
+
+def _trouble(lab: Lab, text: str) -> LabError:
+    """What a command that failed says of the machine."""
+    if lab.console_says("Kernel panic"):
+        return Panic(f"lab '{lab.name}': its kernel panicked; its console: {lab.serial_log}")
+    return LabError(f"lab '{lab.name}': {text}")
 
 
 def wait_for_ssh(lab: Lab, timeout: float) -> None:
@@ -62,9 +69,9 @@ def wait_for_ssh(lab: Lab, timeout: float) -> None:
         try:
             ssh(lab, "true", timeout=30)
             return
+        except Panic:
+            raise
         except LabError as error:
-            if lab.console_says("Kernel panic"):
-                raise LabError(f"lab '{lab.name}': its kernel panicked; its console: {lab.serial_log}") from None
             if lab.pid() is None:
                 raise LabError(f"lab '{lab.name}': the machine stopped while it was waited for") from None
             if time.monotonic() > deadline:
@@ -116,6 +123,8 @@ def wait_for_labnode(lab: Lab, timeout: float) -> str:
         try:
             ssh(lab, script)
             break
+        except Panic:
+            raise
         except LabError:
             if time.monotonic() > deadline:
                 log = ssh(lab, "journalctl -u labnode -n 8 --no-pager -o cat")

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from labvm import machine, remote
 from labvm.build import Say
+from labvm.errors import Panic
 from labvm.machine import MEMORY_FILE, Hardware
 from labvm.places import Lab, lock
 from labvm.qmp import Qmp
@@ -23,6 +24,19 @@ from labvm.qmp import Qmp
 PASSWORD, FINGERPRINT = "password", "fingerprint"
 BOOT_S, SAVE_S = 600.0, 300.0
 SMALL_MIB = 700
+ATTEMPTS = 3
+# Before QEMU 8.1 an emulated processor may keep a translation of code that another one has just patched. Linux patches
+# itself when a static key is switched, and the machine panics with "Oops: int3", once in many times. The first guest of
+# KVM switches one in the scheduler, and the last one switches it back; so one that does nothing is kept.
+_KVM_CREATE_VM = "import fcntl, os, signal; fcntl.ioctl(os.open('/dev/kvm', os.O_RDWR), 0xAE01, 0); signal.pause()"
+HOLD = f"""[Unit]
+Description=A guest of KVM that does nothing, so that the scheduler is patched once only
+[Service]
+ExecStartPre=-/bin/sh -c "modprobe kvm_amd || modprobe kvm_intel"
+ExecStart=/usr/bin/python3 -c "{_KVM_CREATE_VM}"
+[Install]
+WantedBy=multi-user.target
+"""
 FAST = 32 << 30
 
 
@@ -44,14 +58,25 @@ def ensure_warm(cache: Path, image: Path, hardware: Hardware, say: Say) -> Path:
             return warm
         begun = time.monotonic()
         shutil.rmtree(warm, ignore_errors=True)
-        lab = Lab("being-warmed", cache)
-        machine.remove(lab)
-        with machine_of(lab):
-            machine.make_disks(lab, image, None)
-            boot(lab, image, hardware, say)
-            _keep(lab, warm)
+        _warm_up(Lab("being-warmed", cache), image, hardware, warm, say)
         say(f"booted and kept in {time.monotonic() - begun:.0f} s")
     return warm
+
+
+def _warm_up(lab: Lab, image: Path, hardware: Hardware, warm: Path, say: Say) -> None:
+    """Boot a machine and keep it; one whose kernel panics is given up for another."""
+    for attempt in range(1, ATTEMPTS + 1):
+        machine.remove(lab)
+        try:
+            with machine_of(lab):
+                machine.make_disks(lab, image, None)
+                boot(lab, image, hardware, say)
+                _keep(lab, warm)
+            return
+        except Panic as error:
+            if attempt == ATTEMPTS:
+                raise
+            say(f"{error}; booting again")
 
 
 def boot(lab: Lab, image: Path, hardware: Hardware, say: Say, *, internet: bool = False) -> tuple[int, int]:
@@ -63,6 +88,8 @@ def boot(lab: Lab, image: Path, hardware: Hardware, say: Say, *, internet: bool 
     say(f"first boot: SSH after {time.monotonic() - begun:.0f} s")
     remote.set_clock(lab)
     remote.ssh(lab, "/usr/lib/labnode/first-boot", timeout=BOOT_S)
+    unit = "/etc/systemd/system/kvm-hold.service"
+    remote.ssh(lab, f"cat > {unit} && systemctl enable --now kvm-hold", stdin=HOLD.encode())
     password = secrets.token_urlsafe(15)
     remote.sync_labnode(lab, password)
     fingerprint = remote.wait_for_labnode(lab, BOOT_S)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from machine_lab import Lab, until
 
-from labnode.machine.accel import emulated, kvm_works, time_limit
+from labnode.machine.accel import kvm_works, time_limit
 from labnode.machine.model import Qemu
 
 
@@ -42,22 +42,6 @@ async def test_a_probe_that_hangs_is_given_up_and_leaves_no_process(tmp_path: Pa
     assert not await kvm_works(hanging, timeout=3.0, accel="tcg")
     assert asyncio.get_running_loop().time() - before < 8
     assert not Path("/proc", pid.read_text().strip()).exists()
-
-
-@pytest.mark.parametrize(
-    ("says", "model", "found"),
-    [
-        ("echo qemu", "AMD EPYC", True),
-        ("echo kvm", "AMD EPYC", False),
-        ("echo none; exit 1", "AMD EPYC", False),
-        ("exit 127", "QEMU TCG CPU version 2.5+", True),
-    ],
-    ids=["emulated", "virtual", "real", "emulated, and no systemd"],
-)
-async def test_an_emulated_machine_is_known(tmp_path: Path, says: str, model: str, found: bool) -> None:
-    detect = program(tmp_path / "detect", says)
-    (tmp_path / "cpuinfo").write_text(f"model name\t: {model}\n")
-    assert await emulated(detect, tmp_path / "cpuinfo") is found
 
 
 def unsettled() -> tuple[Qemu, asyncio.Future[bool]]:

@@ -5,10 +5,6 @@
 long a KVM that works takes for that is a matter of the machine: one that is emulated itself takes ten times as long for
 everything. So the limit grows with the time that QEMU takes to tell about itself, and the guest runs beside everything
 else that a node does when it starts; only what starts guests waits for it.
-
-A machine that QEMU emulates has a KVM, too, and the guest of the probe passes. But there KVM takes no less time than
-emulating once more, and on an emulating QEMU 7.2 Linux hangs in it sooner or later, in a spinlock that nobody gives
-back. So there KVM is used only where it is asked for.
 """
 
 from __future__ import annotations
@@ -20,7 +16,6 @@ import os
 import re
 import signal
 import time
-from pathlib import Path
 
 from labnode.errors import ApiError
 from labnode.machine.model import Qemu
@@ -47,20 +42,12 @@ async def find_qemu(kvm: str) -> Qemu:
     listing = await run([BINARY, "-cpu", "help"], package=PACKAGE, timeout=30)
     models = frozenset(re.findall(r"^(?:x86 )?\s*([A-Za-z0-9][\w.-]*)", listing.partition("Recognized")[0], re.M))
     qemu = Qemu(path, (int(match[1]), int(match[2]), int(match[3])), models, kvm=False)
-    if kvm == "on" or (kvm == "auto" and not await emulated()):
+    if kvm != "off":
         limit = time_limit(time.monotonic() - before)
         qemu.probe = asyncio.get_running_loop().create_task(kvm_works(path, limit), name="probe-kvm")
     if kvm == "on" and not (await qemu.settled()).kvm:
         raise ApiError("KVM was asked for (--kvm on) and does not work on this machine - use --kvm auto or off")
     return qemu
-
-
-async def emulated(detect: str = "systemd-detect-virt", cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether this machine is itself one that QEMU emulates."""
-    try:
-        return (await run([detect, "--vm"], timeout=30)).strip() == "qemu"
-    except ApiError:  # no virtual machine, or no systemd that could tell
-        return "QEMU TCG CPU" in cpuinfo.read_text(encoding="utf-8")
 
 
 def time_limit(told_in: float) -> float:
