@@ -10,10 +10,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from .disks import SETTLE
 from .reconcile import Params, Plan
 from .state import State
 from .steps import Failure, Run, Step, Write
 from .swap import Area, need_room
+from .tunables import in_place
 
 DIRECTORY = "/etc/systemd/zram-generator.conf.d"
 MAIN_FILES = ("/etc/systemd/zram-generator.conf", "/usr/lib/systemd/zram-generator.conf")
@@ -114,8 +116,18 @@ def _stop(device: str, seen: Sight) -> list[Step]:
     if not seen.size_bytes:
         return []
     need_room(seen.swaps, f"/dev/{device}", seen.memory)
-    units = (f"dev-{device}.swap", f"systemd-zram-setup@{device}.service")
-    return [Run(("systemctl", "stop", *units), label=f"take back what is swapped out to {device}", timeout_s=1800.0)]
+    # udev looks at what was swapped to until a moment ago, and the kernel resets no device that is open. Where the
+    # service has tried too early it does not try again, so that comes last.
+    return [
+        Run(
+            ("systemctl", "stop", f"dev-{device}.swap"),
+            label=f"take back what is swapped to {device}",
+            timeout_s=1800.0,
+        ),
+        SETTLE,
+        Run(("systemctl", "stop", f"systemd-zram-setup@{device}.service"), label=f"give {device} up"),
+        in_place(f"/sys/block/{device}/reset", 1, f"free the memory of {device}"),
+    ]
 
 
 def _file(device: str, seen: Sight, content: str | None) -> list[Step]:
