@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What ansible-test runs as get-pip.py, whose host not everybody can reach: puts the pip beside it into the environment.
+"""What ansible-test runs as get-pip.py, whose host not everybody reaches: puts the pip beside it into the environment.
 
 ansible-test makes some twenty environments, so none of them fetches a pip of its own.
 """
