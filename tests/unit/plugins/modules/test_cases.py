@@ -6,9 +6,9 @@ A case: ``name``; ``params``; ``answers`` ({"GET /path": data}, or for a module 
 out: ``changed``, ``action``, ``steps`` (exact; each "METHOD /path" or {"METHOD /path": params}; on a host the line of a
 command or {"/path": text}, with null for a file that is removed and the SHA-256 of what is no text), and if given
 ``diff`` ({before, after}), ``object`` or ``result`` (each a subset), ``warns`` (a pattern); or ``fails``: a pattern
-that the message matches. ``steps`` of a case that takes several rounds is a list of lists; check mode foresees the first.
-``only: real`` is for what check mode cannot foresee (the node refuses), ``only: check`` for what a real run refuses
-because an earlier task has not seen to it.
+that the message matches. ``steps`` of a case that takes several rounds is a list of lists; check mode foresees the
+first. ``only: real`` is for what check mode cannot foresee (the node refuses), ``only: check`` for what a real run
+refuses because an earlier task has not seen to it.
 """
 
 from __future__ import annotations
