@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.interfaces import (
@@ -101,6 +101,12 @@ def others(file: Interfaces, name: str) -> list[str]:
     return [" ".join(w for w in line.text.rstrip("\\").split() if w != name) for line in rest if line not in marks]
 
 
+def notes(file: Interfaces, name: str) -> set[str]:
+    """Comments between the options of an interface. They stay, and are behind its stanza when the last option goes."""
+    return {" ".join(file.lines[n].text.split()) for s in file.of(name) for n in range(s.first, s.end)
+            if file.lines[n].text.lstrip().startswith("#")}  # fmt: skip
+
+
 # Each interface of each file, and one that is not there yet.
 PLACES = [(which, name) for which, text in sorted(WILD.items()) for name in [*parse(text).names, "vmbr0", "new0"]]
 EDITS = st.builds(
@@ -117,11 +123,14 @@ EDITS = st.builds(
 
 
 @given(st.sampled_from(PLACES), EDITS)
+@example(("comments and blanks between options", "vmbr0"), Edit(options={"bridge-ports": [], "gateway": []}))
+@example(("a line that goes on into the end", "eth0"), Edit(options={"bridge-ports": ["a"]}))
 def test_an_edit_takes_effect_once_and_leaves_the_others_alone(place: tuple[str, str], edit: Edit) -> None:
     which, name = place
     before = parse(WILD[which])
     after = parse(render(before.edited(name, edit)))
-    assert others(after, name) == others(before, name)
+    kept = notes(before, name) - set(others(before, name))
+    assert [line for line in others(after, name) if line not in kept] == others(before, name)
     for option, values in edit.options.items():
         assert after.values(name, option) == list(values)
     if edit.addresses is not None:
@@ -131,9 +140,10 @@ def test_an_edit_takes_effect_once_and_leaves_the_others_alone(place: tuple[str,
     # Of "auto all" nothing is taken out, for it speaks of the interfaces of other files, too.
     if edit.auto is not None and "auto all" not in WILD[which]:
         assert after.is_auto(name) is edit.auto
-    unnamed = [(k, v) for k, v in before.options(name) if k not in {o.replace("_", "-") for o in edit.options}]
+    named = {option.replace("_", "-") for option in edit.options}
+    unnamed = [(k, v.rstrip(" \\")) for k, v in before.options(name) if k not in named]
     if edit.addresses is None:
-        assert [o for o in after.options(name) if o in unnamed] == unnamed
+        assert [(k, v.rstrip(" \\")) for k, v in after.options(name) if k not in named] == unnamed
     if edit.addresses is None or after.addresses(name) == list(edit.addresses):
         assert render(after.edited(name, edit)) == render(after), "a second edit changes nothing"
 
