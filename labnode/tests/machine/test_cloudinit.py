@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+from pathlib import Path
 
 import pycdlib
 import pytest
@@ -122,3 +123,15 @@ async def test_a_running_guest_gets_the_new_drive(lab):
 async def test_no_drive_no_data(lab):
     await cloudinit.write(100, {"name": "x"}, lab.storage)
     assert await lab.storage.list("local", "images") == []
+
+
+def test_a_volume_is_opened_as_what_it_is(tmp_path: Path) -> None:
+    class Device(type(tmp_path)):  # type: ignore[misc]
+        def is_block_device(self) -> bool:
+            return True
+
+    assert cloudinit.opened("raw", Device("/dev/fast/vm-1")) == (
+        "driver=raw,file.driver=host_device,file.locking=off,file.filename=/dev/fast/vm-1"
+    )
+    assert "driver=qcow2,file.driver=file," in cloudinit.opened("qcow2", tmp_path / "a,b.qcow2")
+    assert cloudinit.opened("qcow2", Path("/a,b")).endswith("filename=/a,,b")

@@ -257,6 +257,12 @@ def iso(label: str, content: Mapping[str, str]) -> bytes:
     return out.getvalue()
 
 
+def opened(fmt: str, path: Path) -> str:
+    """A volume as an option of qemu-img. Not locked: a running guest has it open, for reading only."""
+    driver = "host_device" if path.is_block_device() else "file"
+    return f"driver={fmt},file.driver={driver},file.locking=off,file.filename={str(path).replace(',', ',,')}"
+
+
 async def write(vmid: int, config: Config, storage: StorageService) -> None:
     """Put fresh data on the guest's cloud-init volume, making the volume when it is missing."""
     key = drive(config)
@@ -281,9 +287,7 @@ async def write(vmid: int, config: Config, storage: StorageService) -> None:
     scratch.parent.mkdir(parents=True, exist_ok=True)
     scratch.write_bytes(image)
     try:
-        # Not locked: a running guest has the volume open, for reading only.
-        target = f"driver={volume.fmt},file.driver=file,file.locking=off,file.filename={str(path).replace(',', ',,')}"
-        argv = ["qemu-img", "convert", "-n", "-f", "raw", "--target-image-opts", str(scratch), target]
+        argv = ["qemu-img", "convert", "-n", "-f", "raw", "--target-image-opts", str(scratch), opened(volume.fmt, path)]
         await run(argv, error=f"cloud-init drive '{volid}' was not written", package="qemu-utils")
     finally:
         scratch.unlink(missing_ok=True)
