@@ -30,6 +30,9 @@ class Machines:
     refuse: set[str] = field(default_factory=set)
     static: set[str] = field(default_factory=set)
 
+    async def settled(self) -> None:
+        pass
+
     def alive(self, vmid: int) -> bool:
         return vmid in self.states
 

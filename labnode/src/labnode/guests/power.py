@@ -242,7 +242,7 @@ async def new_state(g: GuestService, vmid: int, section: Section, *, name: str, 
     volname = f"vm-{vmid}-state-{name}" + (".raw" if in_files else "")
     size = g.machines.ram_size(section)
     info = await g.machines.info(vmid)
-    await g.machines.qemu.settled()
+    await g.machines.settled()
     found = {
         "vmstate": await g.storage.alloc(storage, vmid, "raw", size, name=volname, log=out.log),
         "runningmachine": info.running_machine if info else "",

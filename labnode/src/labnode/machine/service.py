@@ -87,7 +87,7 @@ class MachineService:
             raise ApiError(f"VM {vmid} already running")
         await self.cleanup(vmid)
         await self._prepare(vmid, config)
-        await self.qemu.settled()
+        await self.settled()
         try:
             plan = await self._plan(vmid, config, warn, earlier)
             pid = await self._launch(plan, earlier.state_file, timeout)
@@ -135,18 +135,16 @@ class MachineService:
 
     async def _plan(self, vmid: int, config: Config, warn: Log, earlier: Earlier) -> command.Plan:
         ways = {nic.key: (nic, await self.switch.plug(vmid, nic)) for nic in command.nics(config)}
+        netdevs = {key: netdev_args(nic, way) for key, (nic, way) in ways.items()}
+        direct = frozenset(key for key, (_nic, way) in ways.items() if way.direct)
+        places = self.guest(vmid).places
         return command.Plan(
-            vmid,
-            config,
-            self.qemu,
-            self.guest(vmid).places,
-            self.storage,
-            warn,
-            {key: netdev_args(nic, way) for key, (nic, way) in ways.items()},
-            frozenset(key for key, (_nic, way) in ways.items() if way.direct),
-            earlier.machine,
-            earlier.cpu,
+            vmid, config, self.qemu, places, self.storage, warn, netdevs, direct, earlier.machine, earlier.cpu
         )
+
+    async def settled(self) -> None:
+        """Return once it is known whether KVM works here: a guest's command line depends on it."""
+        await self.qemu.settled()
 
     def alive(self, vmid: int) -> bool:
         """Whether the guest's process runs (checked in /proc against pid reuse; no QMP, so never blocks)."""
