@@ -103,9 +103,10 @@ contract: dev ## labnode against recordings from a real Proxmox VE node
 	@mkdir -p $(RESULTS)
 	@$(PYTEST) --junit-xml=$(RESULTS)/contract.xml tests/contract
 
+# One process more than the others, because most of what it does is waiting for guests and nodes.
 integration: dev ## The collection and other people's clients against a running labnode
 	@mkdir -p $(RESULTS)
-	@$(PYTEST) --junit-xml=$(RESULTS)/integration.xml tests/integration
+	@$(PYTEST) -n 3 --junit-xml=$(RESULTS)/integration.xml tests/integration
 
 molecule: dev ## Scenario `default`: create, converge, idempotence, check, verify, destroy
 	@env -u ANSIBLE_CONFIG molecule test

@@ -253,10 +253,16 @@ def test_absent_of_something_absent_is_nothing() -> None:
 
 
 SCALARS = st.one_of(st.integers(), st.text(max_size=5), st.booleans(), st.lists(st.integers(), max_size=2))
-NAMES = st.from_regex(r"[a-z][a-z0-9_]{0,5}", fullmatch=True)
+NAMES = st.text("abz_9", min_size=1, max_size=3).filter(lambda name: name[0].isalpha())
 
 
-@given(st.recursive(st.dictionaries(NAMES, SCALARS, min_size=1, max_size=4), lambda t: st.dictionaries(NAMES, t)))
+@given(
+    st.recursive(
+        st.dictionaries(NAMES, SCALARS, min_size=1, max_size=4),
+        lambda t: st.dictionaries(NAMES, t, max_size=3),
+        max_leaves=6,
+    )
+)
 def test_flattening_is_undone(tree: dict[str, Any]) -> None:
     flat = flatten(tree)
     assert all(not isinstance(v, dict) or v == {} for v in flat.values())
