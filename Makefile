@@ -68,8 +68,8 @@ PARTS := integration sanity labnode molecule lint contract architecture build
 test: dev ## Run everything below, and show one summary
 	@python tools/test_all.py $(PARTS)
 
-.PHONY: ci nested
-ci: dev lab-env ## What CI runs: `make test`, then the lab machine
+.PHONY: test-all nested
+test-all: dev lab-env ## `make test`, then the nested scenario, and one summary
 	@python tools/test_all.py $(PARTS) --then nested
 
 nested: dev lab-env ## Scenario `nested`: the host's half on a real kernel, in a lab machine of its own (builds it once)
