@@ -85,3 +85,15 @@ def test_a_role_knows_every_option(documented: dict[str, set[str]], module: str,
 
 def test_the_filter_knows_every_option_of_a_guest(documented: dict[str, set[str]]) -> None:
     assert documented["vm"] == OPTIONS
+
+
+def test_the_options_of_every_role_can_be_looked_up() -> None:
+    """ansible-doc refuses a role of which one option has no description."""
+    command = Path(sys.executable).with_name("ansible-doc")
+    names = [f"pvelab.proxmox.{path.name}" for path in sorted((ROOT / "roles").iterdir())]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    for name in names:
+        said = subprocess.run(
+            [command, "-t", "role", name], capture_output=True, text=True, check=False, env=environment, cwd=ROOT
+        )
+        assert said.returncode == 0, f"{name}: {said.stderr}"
