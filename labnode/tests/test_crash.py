@@ -89,7 +89,7 @@ def test_no_committed_change_is_lost(own_server: Any) -> None:
         threads = writers(own_server)
         for thread in threads:
             thread.start()
-        goal = chance.randint(1, 40)
+        goal = chance.randint(1, 12)
         while min(thread.kept for thread in threads) < goal and all(thread.is_alive() for thread in threads):
             threads[0].join(0.01)
         own_server.end(signal.SIGKILL)
