@@ -177,12 +177,18 @@ def _kind(link: Mapping[str, Any]) -> str:
 
 
 def _ovs(host: Any) -> list[dict[str, Any]]:
-    """Open vSwitch's bridges; a bridge's port of the same name is the bridge itself."""
+    """Open vSwitch's bridges; a bridge's port of the same name is the bridge itself. None, and a warning, where it is
+    installed and does not run: then its bridges carry nothing either."""
     if not host.which("ovs-vsctl"):
         return []
     base = ["ovs-vsctl", "--timeout=5"]
+    try:
+        names = host.query([*base, "list-br"]).split()
+    except Failure as failure:
+        host.warnings.append(f"Bridges of Open vSwitch are not listed: {failure.msg}")
+        return []
     found = []
-    for name in host.query([*base, "list-br"]).split():
+    for name in names:
         ports = host.query([*base, "list-ports", name]).split()
         found.append({"name": name, "type": "ovs", "up": True, "vlan_aware": True, "ports": sorted(ports)})
     return found
