@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / ".build/results"
-LANES = 3
+LANES = 2
 
 
 @dataclass(frozen=True)
