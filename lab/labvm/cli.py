@@ -37,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     reset = commands.add_parser("reset", help="throw everything away that the lab changed and start it anew")
     for command in (up, reset):
         command.add_argument("--memory", type=int, default=4096, metavar="MIB", help="memory (%(default)s)")
-        command.add_argument("--cpus", type=int, default=2, help="processors (%(default)s)")
+        command.add_argument("--cpus", type=int, metavar="N", help="processors (2, emulated 1)")
         command.add_argument("--cold", action="store_true", help="boot instead of going on from the kept machine")
         command.add_argument("--internet", action="store_true", help="let it reach what this machine reaches")
         command.add_argument("--kvm", choices=("auto", "off"), default="auto")

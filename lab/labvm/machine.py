@@ -34,8 +34,8 @@ class Hardware:
 
     kvm: bool
     qemu: str
-    memory_mib: int = 4096
-    cpus: int = 2
+    memory_mib: int
+    cpus: int
 
     def key(self, image: Path) -> str:
         """Names the warm machine that fits."""
@@ -43,15 +43,16 @@ class Hardware:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def look(memory_mib: int = 4096, cpus: int = 2, kvm: str = "auto") -> Hardware:
-    """This machine's hardware. /dev/kvm being there proves nothing, so a guest is run with it under a time limit."""
+def look(memory_mib: int = 4096, cpus: int | None = None, kvm: str = "auto") -> Hardware:
+    """This machine's hardware; `cpus` None: two, or one where they are emulated. /dev/kvm being there proves nothing,
+    so a guest is run with it under a time limit."""
     path = shutil.which(BINARY)
     if path is None:
         raise LabError(f"program '{BINARY}' is missing: apt install qemu-system-x86")
     text = subprocess.run([path, "--version"], capture_output=True, text=True, check=True, timeout=30).stdout
     match = re.search(r"version (\S+)", text)
     works = kvm == "auto" and asyncio.run(kvm_works(path))
-    return Hardware(works, match[1] if match else "unknown", memory_mib, cpus)
+    return Hardware(works, match[1] if match else "unknown", memory_mib, cpus or (2 if works else 1))
 
 
 def machine_args(hardware: Hardware) -> list[str]:
@@ -80,10 +81,12 @@ def argv(lab: Lab, hardware: Hardware, ports: tuple[int, int], *, internet: bool
     forwards = [f"hostfwd=tcp:127.0.0.1:{p}-{recipe.ADDRESS}:{to}" for p, to in zip(ports, (22, 8006), strict=True)]
     user = ["user", "id=eno1", f"restrict={'off' if internet else 'on'}", *forwards]
     args += ["-netdev", ",".join(user)]
-    # each of the others is on a hub of its own: it has a carrier and leads nowhere
+    # each of the others is on a hub of its own: it has a carrier and leads nowhere. Without a second port the hub takes
+    # no packet, and Linux complains of a card that does not send.
     for number, nic in enumerate(recipe.MACS):
         if number:
-            args += ["-netdev", f"hubport,id={nic},hubid={number}"]
+            for port in (nic, f"nowhere{number}"):
+                args += ["-netdev", f"hubport,id={port},hubid={number}"]
         args += ["-device", f"virtio-net-pci,netdev={nic},id=nic-{nic},mac={recipe.MACS[nic]},romfile="]
     args += ["-chardev", f"file,id=console,path={lab.serial_log}", "-serial", "chardev:console"]
     args += ["-chardev", f"socket,id=qmp,path={lab.qmp},server=on,wait=off", "-mon", "chardev=qmp,mode=control"]

@@ -20,7 +20,7 @@ from labvm.errors import LabError, Panic
 from labvm.machine import Hardware
 from labvm.places import Endpoint, Lab
 
-HARDWARE = Hardware(kvm=False, qemu="7.2.0")
+HARDWARE = Hardware(kvm=False, qemu="7.2.0", memory_mib=4096, cpus=2)
 ENDPOINT = Endpoint("one", "127.0.0.1", 2201, 8001, "config", "key", "known", "password", "AA:BB")
 
 
@@ -102,7 +102,8 @@ def test_only_a_restored_machine_waits_for_memory(lab: Lab) -> None:
 def test_extra_nics_share_no_cable(lab: Lab) -> None:
     args = machine.argv(lab, HARDWARE, (1, 2), internet=False, incoming=None)
     hubs = [text for text in args if text.startswith("hubport")]
-    assert hubs == ["hubport,id=eno2,hubid=1", "hubport,id=eno3,hubid=2"]
+    assert [text for text in hubs if "=eno" in text] == ["hubport,id=eno2,hubid=1", "hubport,id=eno3,hubid=2"]
+    assert [text.rpartition("=")[2] for text in hubs] == ["1", "1", "2", "2"], "each hub has a second port"
 
 
 def test_ports_are_two_and_free() -> None:

@@ -164,8 +164,8 @@ from typing import Any
 
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.interfaces import render
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.network_apply import (
-    guest_ports,
     pruning,
+    running,
     token_of,
     transaction,
 )
@@ -260,8 +260,8 @@ def steps(plan: Plan, params: Params) -> Sequence[Step]:
         raise Failure(" ".join(wrong))
     text = render(after)
     token = token_of(seen.runs, seen.text, text)
-    ports = guest_ports(seen.links, seen.vlan_rows)
-    return [*pruning(seen.runs), *transaction(token, text, ports, within_s)]
+    now = running(seen.links, seen.vlan_rows)
+    return [*pruning(seen.runs), *transaction(token, text, now, within_s)]
 
 
 RESOURCE = Resource(

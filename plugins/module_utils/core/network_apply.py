@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from .steps import Run, Step, Write
@@ -22,6 +23,8 @@ DIRECTORY = "/var/lib/pvelab/network"
 STATES = ("armed", "reverting", "reverted", "confirmed")
 # So many changes are remembered, for people who look for what has happened.
 _KEPT = 20
+# Links by which guests hang on bridges; they come and go with the guests.
+_GUESTS = ("tap", "veth", "fwbr", "fwln", "fwpr")
 _UNITS = "/etc/systemd/system"
 # A link is all that "systemctl enable" would make; nobody needs to know of it before the next boot.
 _WANTS = f"{_UNITS}/sysinit.target.wants"
@@ -49,6 +52,7 @@ boot) ;;
     }} 2>/dev/null
     left=60
     while ifreload -a >"$here/undo.log" 2>&1; [ $? = 89 ] && [ $left -gt 0 ]; do left=$((left - 1)); sleep 1; done
+    /bin/sh "$here/links.sh"
     /bin/sh "$here/ports.sh"
     ;;
 esac
@@ -107,6 +111,14 @@ plug() {{
 {lines}exit 0
 """
 
+# A reload takes a card out of a bridge and leaves it up, and one that something else has taken down it leaves down.
+_LINKS = """\
+link() {{
+    [ ! -d "/sys/class/net/$1" ] || ip link set dev "$1" "$2"
+}}
+{lines}exit 0
+"""
+
 _BOOT = """\
 [Unit]
 Description=Restore the network, because a change of it was not confirmed before the reboot
@@ -125,6 +137,16 @@ ExecStart=/bin/sh {here}/undo.sh boot
 [Install]
 WantedBy=sysinit.target
 """
+
+
+@dataclass(frozen=True)
+class Running:
+    """What the way back puts right by hand, because no file says it. ``links``: (name, up or down) of the host's own
+    links; ``ports``: (port, bridge, VLANs as ``bridge vlan add`` takes them) of what guests have plugged into bridges.
+    """
+
+    links: Sequence[tuple[str, str]]
+    ports: Sequence[tuple[str, str, Sequence[str]]]
 
 
 def token_of(earlier: Sequence[str], before: str, after: str) -> str:
@@ -149,8 +171,8 @@ def pruning(runs: Sequence[str]) -> list[Step]:
     return [Run(("rm", "-rf", *old), label="forget the oldest changes")] if old else []
 
 
-def transaction(token: str, after: str, ports: Sequence[tuple[str, str, Sequence[str]]], within_s: int) -> list[Step]:
-    """Check the new file, arm the way back, put the file in place and reload it. ``ports`` are those of guests."""
+def transaction(token: str, after: str, runs: Running, within_s: int) -> list[Step]:
+    """Check the new file, arm the way back, put the file in place and reload it."""
     here = f"{DIRECTORY}/{token}"
     head = _HEAD.format(here=shlex.quote(here))
     words = {"file": FILE, "token": token, "boot": boot_unit(token), "wants": _WANTS}
@@ -161,7 +183,8 @@ def transaction(token: str, after: str, ports: Sequence[tuple[str, str, Sequence
         "start.sh": _START.format(undo=undo, within_s=within_s, **words),
         "undo.sh": _UNDO.format(units=_UNITS, **words),
         "reload.sh": _RELOAD,
-        "ports.sh": _PORTS.format(lines="".join(_plugged(*p) for p in ports)),
+        "links.sh": _LINKS.format(lines="".join(f"link {shlex.quote(n)} {s}\n" for n, s in runs.links)),
+        "ports.sh": _PORTS.format(lines="".join(_plugged(*p) for p in runs.ports)),
     }
     check = ("/bin/sh", f"{here}/check.sh", "%s")
     rehearsal = f"--unit=pvelab-network-rehearse-{token}", "/bin/sh", f"{here}/undo.sh", "rehearse"
@@ -186,14 +209,17 @@ def confirmation(token: str) -> list[Step]:
     ]
 
 
-def guest_ports(links: Mapping[str, Any], vlans: Sequence[Mapping[str, Any]]) -> list[tuple[str, str, list[str]]]:
-    """(port, bridge, VLANs as ``bridge vlan add`` takes them) of what guests have plugged into bridges."""
+def running(links: Mapping[str, Any], vlans: Sequence[Mapping[str, Any]]) -> Running:
+    """What runs now, from ``ip -j address`` by name and the rows of ``bridge -j vlan``."""
     tables = {row["ifname"]: row.get("vlans", []) for row in vlans}
-    found = []
+    mine: list[tuple[str, str]] = []
+    ports = []
     for name, link in sorted(links.items()):
-        if name.startswith(("tap", "veth", "fwpr")) and link.get("master"):
-            found.append((name, str(link["master"]), [_vlan(v) for v in tables.get(name, [])]))
-    return found
+        if not name.startswith(_GUESTS):
+            mine += [(name, "up" if "UP" in link["flags"] else "down")] if "flags" in link else []
+        elif link.get("master") and not name.startswith("fwln"):
+            ports.append((name, str(link["master"]), [_vlan(v) for v in tables.get(name, [])]))
+    return Running(mine, ports)
 
 
 def _vlan(row: Mapping[str, Any]) -> str:

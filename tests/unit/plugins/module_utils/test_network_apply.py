@@ -12,10 +12,11 @@ import pytest
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.network_apply import (
     DIRECTORY,
     FILE,
+    Running,
     boot_unit,
     confirmation,
-    guest_ports,
     pruning,
+    running,
     token_of,
     transaction,
 )
@@ -93,7 +94,8 @@ def host(tmp_path: Path) -> Sandbox:
 
 def changed(host: Sandbox, ifreload_rc: int = 0) -> None:
     host.prepare(ifreload_rc)
-    host.do(transaction(TOKEN, AFTER, [("tap104i0", "vmbr0", ["vid 10 pvid untagged"])], 60))
+    now = Running([("eno1", "up"), ("eno3", "down")], [("tap104i0", "vmbr0", ["vid 10 pvid untagged"])])
+    host.do(transaction(TOKEN, AFTER, now, 60))
 
 
 def test_the_timer_puts_the_old_file_back_byte_for_byte_and_leaves_no_unit(host: Sandbox) -> None:
@@ -130,6 +132,16 @@ def test_a_reboot_in_the_middle_of_going_back_finishes_it(host: Sandbox) -> None
     assert host.file.read_bytes() == BEFORE.encode() and host.states() == {"reverted"}
 
 
+def test_going_back_puts_cards_up_and_down_as_they_were(host: Sandbox) -> None:
+    changed(host)
+    for name in ("eno1", "eno3"):
+        (host.root / "net" / name).mkdir(parents=True)
+    host.log.write_text("")
+    host.script("undo.sh")
+    said = host.log.read_text().splitlines()
+    assert said[said.index("ifreload -a") + 1 :] == ["ip link set dev eno1 up", "ip link set dev eno3 down"]
+
+
 def test_a_reload_that_fails_goes_back_at_once(host: Sandbox) -> None:
     changed(host, ifreload_rc=1)
     host.script("reload.sh", GONE)
@@ -163,7 +175,7 @@ def test_a_rehearsal_checks_and_changes_nothing(host: Sandbox) -> None:
 def test_where_the_timer_does_not_run_nothing_is_changed(host: Sandbox) -> None:
     host.prepare()
     host.command("systemctl", '[ "$1" != is-active ]')
-    host.do(transaction(TOKEN, AFTER, [], 60))
+    host.do(transaction(TOKEN, AFTER, Running([], []), 60))
     assert host.file.read_bytes() == BEFORE.encode() and host.states() == set()
     assert "reload.sh" not in host.log.read_text()
 
@@ -223,9 +235,17 @@ def test_tokens_go_up_and_tell_changes_apart() -> None:
     assert token_of([], "a", "b") != token_of([], "a", "c")
 
 
-def test_ports_of_guests_with_their_vlans() -> None:
-    links = {"tap1i0": {"master": "vmbr0"}, "eno1": {"master": "vmbr0"}, "veth2i0": {}}
+def test_what_runs_are_links_up_or_down_and_ports_of_guests_with_their_vlans() -> None:
+    links = {
+        "tap1i0": {"master": "vmbr0", "flags": ["UP"]},
+        "fwln3i0": {"master": "fwbr3i0", "flags": ["UP"]},
+        "eno1": {"master": "vmbr0", "flags": ["BROADCAST", "UP"]},
+        "eno2": {"flags": ["BROADCAST"]},
+        "veth2i0": {},
+    }
     rows = [
         {"ifname": "tap1i0", "vlans": [{"vlan": 5, "flags": ["PVID", "Egress Untagged"]}, {"vlan": 7, "vlanEnd": 9}]}
     ]
-    assert guest_ports(links, rows) == [("tap1i0", "vmbr0", ["vid 5 pvid untagged", "vid 7-9"])]
+    now = running(links, rows)
+    assert now.links == [("eno1", "up"), ("eno2", "down")]
+    assert now.ports == [("tap1i0", "vmbr0", ["vid 5 pvid untagged", "vid 7-9"])]
