@@ -37,6 +37,7 @@ lab-env:
 	@tools/collection-tree
 
 lab: lab-env ## Start the lab machine: a Debian host under QEMU with nested KVM (NODE=pve: with Proxmox VE itself)
+	@labnode/image/build
 	@$(if $(filter pve,$(NODE)),ansible-playbook -i inventories/lab lab/pve.yml,lab/lab up)
 
 lab-down: ## Stop the lab machine and remove it; the cache stays
@@ -69,13 +70,16 @@ PARTS := integration sanity-own sanity-other labnode molecule lint architecture 
 test: dev ## Run everything below, and show one summary
 	@python tools/test_all.py $(PARTS)
 
-.PHONY: test-all nested
-test-all: dev lab-env ## `make test`, then the nested scenario, and one summary
-	@python tools/test_all.py $(PARTS) --then nested
+.PHONY: test-all nested network
+test-all: dev lab-env ## `make test`, then the scenarios that need a lab machine, and one summary
+	@python tools/test_all.py $(PARTS) --then nested network
 
 nested: dev lab-env ## Scenario `nested`: the host's half on a real kernel, in a lab machine of its own (builds it once)
 	@labnode/image/build
 	@env -u ANSIBLE_CONFIG molecule test --scenario-name nested
+
+network: dev lab-env ## Scenario `network`: mistakes that cut the line to a host, each undone by the host itself
+	@env -u ANSIBLE_CONFIG molecule test --scenario-name network
 
 .PHONY: node
 node: dev lab-env ## Scenario `node`: a plain Debian becomes a node, with stand-ins for Proxmox's packages

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs parts of `make test` side by side, shows each one's end, the whole output of what failed, and one summary.
 
-tools/test_all.py PART… [--then PART…]      those after --then run alone, when the others have ended
+tools/test_all.py PART… [--then PART…]      those after --then begin when the others have ended
 """
 
 from __future__ import annotations
@@ -78,12 +78,13 @@ def tell(part: Part) -> None:
     print(f"{'ok' if part.ok else 'FAILED'}: make {part.name} ({part.seconds:.0f} s)", flush=True)
 
 
-def summary(parts: list[Part], seconds: float, more: list[Part]) -> None:
-    """`seconds` is how long `parts` took side by side; `more` came after them."""
-    total = counted(parts + more)
-    lines = [f"  {'ok    ' if p.ok else 'FAILED'}  {p.name:<12} {p.seconds:6.0f} s" for p in parts]
-    lines.append(f"  {'all of it':<20} {seconds:6.0f} s")
-    lines += [f"  {'ok    ' if p.ok else 'FAILED'}  {p.name:<12} {p.seconds:6.0f} s" for p in more]
+def summary(groups: list[tuple[list[Part], float]]) -> None:
+    """Each group of parts with how long it took side by side."""
+    total = counted([part for parts, _seconds in groups for part in parts])
+    lines = []
+    for parts, seconds in groups:
+        lines += [f"  {'ok    ' if p.ok else 'FAILED'}  {p.name:<12} {p.seconds:6.0f} s" for p in parts]
+        lines.append(f"  {'all of it':<20} {seconds:6.0f} s")
     print("\n" + "\n".join(lines) + "\n")
     print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped", flush=True)
 
@@ -110,18 +111,17 @@ def main(arguments: list[str]) -> int:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for old in RESULTS.glob("*.xml"):
         old.unlink()
-    began = time.monotonic()
     running: dict[str, subprocess.Popen[str]] = {}
-    more: list[Part] = []
+    groups: list[tuple[list[Part], float]] = []
     try:
-        parts = side_by_side(arguments[:at], running)
-        seconds = time.monotonic() - began
-        for name in arguments[at + 1 :]:
-            more += side_by_side([name], running)
+        for names in (arguments[:at], arguments[at + 1 :]):
+            began = time.monotonic()
+            parts = side_by_side(names, running) if names else []
+            groups += [(parts, time.monotonic() - began)] if parts else []
     except KeyboardInterrupt:
         return 130
-    summary(parts, seconds, more)
-    return 0 if all(p.ok for p in parts + more) else 1
+    summary(groups)
+    return 0 if all(p.ok for parts, _seconds in groups for p in parts) else 1
 
 
 if __name__ == "__main__":

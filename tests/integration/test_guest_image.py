@@ -67,7 +67,7 @@ class Guest:
         subprocess.run(["qemu-img", "convert", "-O", "qcow2", image, self.disk], check=True)
         write_cidata(folder / "cidata.iso")
 
-    def start(self) -> None:
+    def start(self, *more: str) -> None:
         self.boots += 1
         small = self.bus in ("virtio", "scsi") and self.nic.startswith("virtio")
         argv = [
@@ -97,7 +97,7 @@ class Guest:
         ]
         argv += ["-chardev", f"socket,id=qga,path={self.folder}/qga,server=on,wait=off", "-device", "virtio-serial-pci"]
         argv += ["-device", "virtserialport,chardev=qga,name=org.qemu.guest_agent.0"]
-        argv += ["-qmp", f"unix:{self.folder}/qmp,server=on,wait=off"]
+        argv += ["-qmp", f"unix:{self.folder}/qmp,server=on,wait=off", *more]
         self.process = subprocess.Popen(argv, stdin=subprocess.DEVNULL)
         wait_for("first heartbeat", self.acks)
 
@@ -236,13 +236,17 @@ def test_the_agent_shuts_down_and_a_dropped_write_is_found(guest: Guest) -> None
     assert canary.check(guest.disk, serial).lost == [last.seq + 1]
 
 
-@pytest.mark.parametrize("bus", ["scsi", "sata", "ide"])
-def test_it_boots_from_any_bus(canary_image: Path, tmp_path: Path, bus: str) -> None:
+PACES = {"scsi": 500, "sata": 20, "ide": None}
+
+
+@pytest.mark.parametrize("bus", PACES)
+def test_it_boots_from_any_bus_at_the_pace_that_it_is_given(canary_image: Path, tmp_path: Path, bus: str) -> None:
     guest = Guest(canary_image, tmp_path, bus=bus, nic="e1000" if bus == "sata" else "virtio-net-pci")
     try:
-        guest.start()
+        guest.start("-smbios", f"type=1,family=canary pace_ms={PACES[bus]}" if PACES[bus] else "type=1")
         wait_for("guest agent", guest.agent_is_up)
         wait_for("address", lambda: "10.77.0.5/24" in address_of(guest))
     finally:
         guest.kill()
+    assert f" pace_ms={PACES[bus] or 100}\n" in guest.all_serial().read_text()
     assert canary.check(guest.disk, guest.all_serial()).sound
