@@ -59,8 +59,8 @@ def machine_args(hardware: Hardware) -> list[str]:
     """Processor, memory and everything that does not depend on a lab's own files."""
     # one thread for all processors is no way out of warm.HOLD's trouble: Linux hangs in nested KVM then (QEMU 7.2)
     accel = ["kvm"] if hardware.kvm else ["tcg,thread=multi,tb-size=512"]
-    # `host` passes the virtualisation extensions on where the host's kernel lets it; `max` emulates AMD's. Before QEMU 8.0
-    # cmpxchg16b leaves flags that are none; an interrupt right after it saves them, and Linux dies of what comes back.
+    # `host` passes the virtualisation extensions on where the host's kernel lets it; `max` emulates AMD's. Before QEMU
+    # 8.0 cmpxchg16b leaves flags that are none; an interrupt right after it saves them, and Linux dies of what returns.
     cpu = "host" if hardware.kvm else "max,-cx16"
     argv = ["-machine", "pc", "-accel", *accel, "-cpu", cpu, "-smp", str(hardware.cpus), "-m", str(hardware.memory_mib)]
     argv += ["-nodefaults", "-no-user-config", "-display", "none", "-rtc", "base=utc"]
