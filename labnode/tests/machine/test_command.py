@@ -15,7 +15,7 @@ from labnode.errors import ApiError
 from labnode.guests.drive import parse_drive
 from labnode.machine import drives
 from labnode.machine.command import machine_type
-from labnode.machine.cpu import cpu_argument
+from labnode.machine.cpu import cpu_argument, emulated
 from labnode.machine.model import Qemu
 from labnode.machine.pci import place
 
@@ -200,6 +200,12 @@ def test_cpu_types(config, kvm, found, warned):
     argument = cpu_argument(config, kvm=kvm, models=qemu(7, 2).models, warn=said.append)
     assert found in (None, argument)
     assert warned in "".join(said) and bool(warned) == bool(said)
+
+
+def test_an_older_emulator_has_no_cmpxchg16b():
+    assert emulated("qemu64,+aes", (7, 2, 22)) == "qemu64,+aes,-cx16"
+    assert emulated("qemu64,+cx16", (7, 2, 22)) == "qemu64,+cx16", "asked for"
+    assert emulated("qemu64", (8, 0, 0)) == "qemu64"
 
 
 def test_places_are_all_different():

@@ -17,7 +17,7 @@ from labnode.guests.drive import Drive, parse_drive
 from labnode.guests.drive import drives as config_drives
 from labnode.guests.propstring import Format, parse
 from labnode.machine import devices, drives, pci
-from labnode.machine.cpu import cpu_argument
+from labnode.machine.cpu import cpu_argument, emulated
 from labnode.machine.drives import Medium
 from labnode.machine.model import Qemu
 from labnode.machine.nics import Nic, device_args, hub_id, parse_nic
@@ -137,7 +137,10 @@ def _processors(plan: Plan) -> list[str]:
     sockets, cores = int(config.get("sockets", "1")), int(config.get("cores", "1"))
     most = sockets * cores
     now = min(int(config.get("vcpus", "0")) or most, most)
-    cpu = plan.cpu or cpu_argument(config, kvm=plan.kvm, models=plan.qemu.models, warn=plan.warn)
+    cpu = plan.cpu  # that of a snapshot stays what it was
+    if not cpu:
+        cpu = cpu_argument(config, kvm=plan.kvm, models=plan.qemu.models, warn=plan.warn)
+        cpu = cpu if plan.kvm else emulated(cpu, plan.qemu.version)
     return ["-smp", f"{now},sockets={sockets},cores={cores},threads=1,maxcpus={most}", "-cpu", cpu]
 
 

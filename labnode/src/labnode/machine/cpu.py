@@ -51,6 +51,12 @@ def cpu_argument(config: Mapping[str, str], *, kvm: bool, models: frozenset[str]
     return ",".join(parts)
 
 
+def emulated(argument: str, version: tuple[int, ...]) -> str:
+    """The value of -cpu for a processor that QEMU of this version emulates. Before 8.0 cmpxchg16b leaves flags that are
+    none, and a Linux whose interrupt comes right after it may die of them; so the processor does not have it."""
+    return argument if version >= (8,) or "cx16" in argument else f"{argument},-cx16"
+
+
 def _known(model: str, *, kvm: bool, models: frozenset[str], warn: Log) -> str:
     if model.startswith("custom-"):
         raise ApiError(f"CPU type '{model}' is not defined on this node - choose one of the built-in types")
