@@ -14,6 +14,7 @@ from machine_lab import until
 
 from labnode.errors import ApiError
 from labnode.machine.nics import Nic
+from labnode.machine.places import clear_sockets, socket_root
 from labnode.machine.switch import Switch
 
 TYPE = b"\x88\xb5"  # an EtherType for local experiments
@@ -169,7 +170,9 @@ async def test_a_long_state_path_still_has_sockets(tmp_path):
         assert len(str(switch.sockets("vmbr0") / "ctl")) < 108
     finally:
         await switch.down_all()
-    assert not switch.running()
+        assert not switch.running()
+        clear_sockets(deep)
+    assert socket_root(deep) != deep and not socket_root(deep).exists()
 
 
 async def test_a_dead_switch_is_replaced(wires):
