@@ -92,8 +92,7 @@ def test_the_options_of_every_role_can_be_looked_up() -> None:
     command = Path(sys.executable).with_name("ansible-doc")
     names = [f"pvelab.proxmox.{path.name}" for path in sorted((ROOT / "roles").iterdir())]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
-    for name in names:
-        said = subprocess.run(
-            [command, "-t", "role", name], capture_output=True, text=True, check=False, env=environment, cwd=ROOT
-        )
-        assert said.returncode == 0, f"{name}: {said.stderr}"
+    said = subprocess.run(
+        [command, "-t", "role", *names], capture_output=True, text=True, check=False, env=environment, cwd=ROOT
+    )
+    assert said.returncode == 0, said.stderr
