@@ -28,8 +28,8 @@ from labnode.storage.run import tool
 Log = Callable[[str], None]
 Config = Mapping[str, str]
 NETS = 32
-# How long the firmware waits before it begins anew where it found nothing to boot. Proxmox VE waits a second; begun anew
-# each second without KVM, a guest with an empty disk takes an eighth of a processor for as long as it runs.
+# How long the firmware waits before it begins anew where it found nothing to boot. Proxmox VE waits a second; begun
+# anew each second without KVM, a guest with an empty disk takes an eighth of a processor for as long as it runs.
 BOOT_AGAIN_MS = 1000
 BOOT_AGAIN_EMULATED_MS = 3000
 
