@@ -108,8 +108,12 @@ class Served:
         return until(lambda: self.call("GET", path).get("exitstatus"), f"task {upid} ends", timeout_s)
 
     def done(self, method: str, path: str, /, **params: Any) -> str:
-        """The exit status of the task that a method starts."""
-        return self.wait(self.call(method, path, **params))
+        """The exit status of the task that a method starts; where it is not OK, what the task said is printed."""
+        upid = self.call(method, path, **params)
+        status = self.wait(upid)
+        if status != "OK":
+            print(*(line["t"] for line in self.call("GET", f"/nodes/pve1/tasks/{upid}/log")), sep="\n")
+        return status
 
     def pid(self, vmid: int) -> int | None:
         """The guest's QEMU as its pid file and /proc have it."""

@@ -41,10 +41,10 @@ class Guest:
 
     @contextlib.asynccontextmanager
     async def monitor(self, timeout: float = 30.0) -> AsyncIterator[Monitor]:
-        """A QMP connection, alone; ApiError "VM 100 not running"."""
+        """A QMP connection, alone; ApiError "VM 100 not running", or where QEMU lets it wait for `timeout` seconds."""
         if self.pid is None:
             raise ApiError(f"VM {self.vmid} not running")
-        async with self.lock, connect(self.vmid, self.places.socket("qmp"), command_timeout=timeout) as monitor:
+        async with self.lock, connect(self.vmid, self.places.socket("qmp"), timeout) as monitor:
             yield monitor
 
     def meta(self) -> dict[str, Any]:

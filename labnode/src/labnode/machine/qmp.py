@@ -70,9 +70,9 @@ RAW = frozenset(
 
 
 @contextlib.asynccontextmanager
-async def connect(vmid: int, path: Path, timeout: float = 5.0, command_timeout: float = 30.0) -> AsyncIterator[Monitor]:
-    """A QMP connection for the time of the `async with`; ApiError when QEMU does not answer within `timeout`
-    seconds."""
+async def connect(vmid: int, path: Path, timeout: float = 30.0) -> AsyncIterator[Monitor]:
+    """A QMP connection for the time of the `async with`; ApiError when QEMU does not answer within `timeout` seconds
+    each time: an emulated guest on a busy machine keeps QEMU from answering for some seconds."""
     client = QMPClient(f"vm{vmid}")
     try:
         await asyncio.wait_for(client.connect(str(path)), timeout)
@@ -81,7 +81,7 @@ async def connect(vmid: int, path: Path, timeout: float = 5.0, command_timeout: 
     except (QMPError, OSError) as err:
         raise ApiError(f"unable to connect to VM {vmid} qmp socket - {err}") from None
     try:
-        yield Monitor(vmid, client, command_timeout)
+        yield Monitor(vmid, client, timeout)
     finally:
         with contextlib.suppress(QMPError, OSError, EOFError, asyncio.IncompleteReadError):
             await client.disconnect()
