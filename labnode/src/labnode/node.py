@@ -9,6 +9,7 @@ from pathlib import Path
 
 from labnode.auth import Auth
 from labnode.guests.service import GuestService
+from labnode.machine import scope
 from labnode.machine.accel import find_qemu
 from labnode.machine.model import Qemu
 from labnode.machine.service import MachineService
@@ -19,6 +20,9 @@ from labnode.storage.service import StorageService
 from labnode.store import Store
 from labnode.system import System
 from labnode.tasks import TaskService
+
+# How long guests of one order may take to shut down; on a host, systemd gives the service 90 s for all of them.
+GUESTS_S, HOST_GUESTS_S = 10.0, 25.0
 
 
 @dataclass(frozen=True)
@@ -98,9 +102,15 @@ async def build(settings: Settings) -> Node:
 
 
 async def shutdown(node: Node) -> None:
-    """Stop samples, tasks and guests, in the order that lets each finish cleanly."""
+    """Stop samples, tasks and guests, in the order that lets each finish cleanly.
+
+    On a host of its own labnode is the control plane only, as Proxmox VE's daemons are: guests go on without it, and
+    end when the host goes down.
+    """
+    on_host = node.settings.host_network
+    stays = on_host and not await scope.host_goes_down()
     await node.stop_sampling()
     await node.tasks.stop()
-    await node.guests.stop()
-    await node.machines.stop_all()
+    await node.guests.stop(stop_guests=not stays, timeout=HOST_GUESTS_S if on_host else GUESTS_S)
+    await (node.machines.leave() if stays else node.machines.stop_all())
     await node.qemu.close()

@@ -8,12 +8,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from labnode.machine import scope
 from labnode.network.config import NetworkConfig
-from labnode.node import Node, Settings
+from labnode.node import Node, Settings, shutdown
 from labnode.store import Store
 
 
@@ -55,6 +57,58 @@ def test_the_guest_starts_within_its_scope(tmp_path: Path) -> None:
     assert "--description=Proxmox VE VM 104 (web1)" in given
     # a quota of nothing is no property that a new scope takes
     assert [word for word in given if word.startswith("--property")] == ["--property=CPUWeight=50"]
+
+
+@pytest.mark.parametrize(
+    ("group", "property"),
+    [
+        ("0::/system.slice/labnode.service\n", ["--property=Before=labnode.service"]),
+        ("0::/user.slice/user-0.slice/session-3.scope\n", []),
+    ],
+    ids=["a service", "started by hand"],
+)
+def test_it_ends_after_the_service_that_shuts_it_down(
+    group: str, property: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "cgroup").write_text(group)
+    monkeypatch.setattr(scope, "OWN_GROUP", tmp_path / "cgroup")
+    given = scope.wrap(104, {}, ["true"])
+    assert [word for word in given if "Before" in word] == property
+
+
+@pytest.mark.parametrize(("says", "down"), [("stopping", True), ("running", False), ("degraded", False)])
+async def test_what_systemd_says_of_the_host(
+    says: str, down: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "systemctl").write_text(f'#!/bin/sh\n[ "$*" = is-system-running ] && echo {says}; exit 1\n')
+    (tmp_path / "systemctl").chmod(0o755)
+    monkeypatch.setattr(scope, "tool", lambda name: str(tmp_path / name))
+    assert await scope.host_goes_down() is down
+
+
+@pytest.mark.parametrize("goes_down", [True, False])
+async def test_guests_of_a_host_end_with_the_host_and_not_with_the_service(
+    goes_down: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(Settings(tmp_path, host_network=True))
+    done: list[str] = []
+
+    def part(name: str) -> Any:
+        async def call(*_args: Any, **given: Any) -> None:
+            done.append(f"{name} {given}" if given else name)
+
+        return call
+
+    async def answer() -> bool:
+        return goes_down
+
+    monkeypatch.setattr(scope, "host_goes_down", answer)
+    node.guests = SimpleNamespace(stop=part("guests"))
+    node.machines = SimpleNamespace(leave=part("leave"), stop_all=part("stop all"))
+    node.qemu = SimpleNamespace(close=part("qemu"))
+    await shutdown(node)
+    wanted = f"guests {{'stop_guests': {goes_down}, 'timeout': 25.0}}"
+    assert done == [wanted, "stop all" if goes_down else "leave", "qemu"]
 
 
 def test_a_node_on_the_hosts_network_reads_the_hosts_file(tmp_path: Path) -> None:

@@ -2,7 +2,8 @@
 """The guests through the life of labnode: found again after a kill, started with the node, watched, stopped with it.
 
 A node that went down in order leaves no ``run/up`` behind, so the next start of labnode is a boot and guests with
-``onboot`` start. With ``run/up`` of this same host boot labnode was only killed: its guests run on, none is started.
+``onboot`` start. With ``run/up`` of this same host boot only labnode was gone, killed or, as a host's service, stopped:
+its guests run on, none is started.
 """
 
 from __future__ import annotations

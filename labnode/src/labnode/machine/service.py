@@ -231,11 +231,15 @@ class MachineService:
         logger.warning("guest %s: a switch of its bridges died, connecting it again", vmid)
         await hotplug.reconnect(self._change(vmid, config))
 
-    async def stop_all(self, *, timeout: float = 10.0) -> None:
-        """Stop every guest, shutdown first where a timeout allows, and the switches after them."""
+    async def leave(self) -> None:
+        """Look after the guests no more; they and their switches go on."""
         if self._tending:
             self._tending.cancel()
             await asyncio.gather(self._tending, return_exceptions=True)
+
+    async def stop_all(self, *, timeout: float = 10.0) -> None:
+        """Stop every guest, shutdown first where a timeout allows, and the switches after them."""
+        await self.leave()
         await asyncio.gather(*(self.stop(vmid, timeout=timeout) for vmid in self.running()))
         await self.switch.down_all()
         if not self.running() and not self.switch.running():
