@@ -71,8 +71,9 @@ test: dev ## Run everything below, and show one summary
 	@python tools/test_all.py $(PARTS)
 
 .PHONY: test-all nested network
-test-all: dev lab-env ## `make test`, then the scenarios that need a lab machine, and one summary
-	@python tools/test_all.py $(PARTS) --then nested network node
+LABS ?= nested network node
+test-all: dev lab-env ## `make test`, then the scenarios that need a lab machine (LABS), and one summary
+	@python tools/test_all.py $(PARTS) --then $(LABS)
 
 nested: dev lab-env ## Scenario `nested`: the host's half on a real kernel, in a lab machine of its own (builds it once)
 	@labnode/image/build
