@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The role installer hands over every option of its modules, and its server needs nothing but Python."""
+"""The role installer hands over every option of its modules."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from ansible_collections.pvelab.proxmox.tests.architecture.tree import ROOT, imports, is_stdlib
+from ansible_collections.pvelab.proxmox.tests.architecture.tree import ROOT
 
 MODULES = "ansible_collections.pvelab.proxmox.plugins.modules"
 ROLE = ROOT / "roles/installer"
@@ -38,7 +38,3 @@ def test_every_mark_of_a_host_is_handed_over() -> None:
     assert marks <= set(specs["installer_hosts"]["options"])
     tasks = (ROLE / "tasks/main.yml").read_text()
     assert [mark for mark in sorted(marks) if f"'{mark}'" not in tasks] == []
-
-
-def test_the_server_needs_nothing_but_python() -> None:
-    assert [name for name in imports(ROLE / "files/answer_server.py") if not is_stdlib(name)] == []

@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -15,10 +14,9 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar, trust_as_template
 
 from ansible_collections.pvelab.proxmox.tests.integration.answer_parts import Server, machine
+from ansible_collections.pvelab.proxmox.tests.integration.unit_parts import systemd_takes, unit_of
 from ansible_collections.pvelab.proxmox.tests.lab import ROOT
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f admin@example.com"
@@ -140,12 +138,8 @@ def test_what_is_wrong_is_refused_before_anything_is_served(tmp_path: Path, more
 
 @pytest.mark.parametrize("port", [8443, 443])
 def test_systemd_takes_the_unit_and_calls_it_safe(tmp_path: Path, port: int) -> None:
-    """Safe: an exposure of less than 2 of 10, of which a service without any setting has 9.6."""
-    program = shutil.which("systemd-analyze")
-    if not program:
-        pytest.skip("systemd is not on this machine")
+    unit = tmp_path / "answers.service"
     variables = {
-        **yaml.safe_load((ROOT / "roles/installer/defaults/main.yml").read_text()),
         "_installer_program": "/usr/bin/python3",
         "installer_directory": str(tmp_path),
         "installer_listen": "192.0.2.5",
@@ -153,12 +147,6 @@ def test_systemd_takes_the_unit_and_calls_it_safe(tmp_path: Path, port: int) -> 
         "installer_token": "name:secret",
         "installer_user": "daemon",
     }
-    source = trust_as_template((ROOT / "roles/installer/templates/answers.service.j2").read_text())
-    unit = tmp_path / "answers.service"
-    unit.write_text(str(Templar(DataLoader(), variables).template(source)))
-    assert "secret" not in unit.read_text() and "--listen 192.0.2.5" in unit.read_text()
-    done = subprocess.run([program, "verify", "--man=no", str(unit)], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
-    argv = [program, "security", "--offline=true", "--threshold=20", str(unit)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout
+    text = unit_of("installer", "answers.service.j2", unit, **variables)
+    assert "secret" not in text and "--listen 192.0.2.5" in text
+    systemd_takes(unit, 20)
