@@ -70,14 +70,17 @@ PARTS := integration sanity-own sanity-other labnode molecule lint architecture 
 test: dev ## Run everything below, and show one summary
 	@python tools/test_all.py $(PARTS)
 
-.PHONY: test-all nested network
-LABS ?= nested network node
+.PHONY: test-all nested storage network
+LABS ?= nested storage network node
 test-all: dev lab-env ## `make test`, then the scenarios that need a lab machine (LABS), and one summary
 	@python tools/test_all.py $(PARTS) --then $(LABS)
 
 nested: dev lab-env ## Scenario `nested`: the host's half on a real kernel, in a lab machine of its own (builds it once)
 	@labnode/image/build
 	@env -u ANSIBLE_CONFIG molecule test --scenario-name nested
+
+storage: dev lab-env ## Scenario `storage`: pools and swap space on real disks, broken and taken away
+	@env -u ANSIBLE_CONFIG molecule test --scenario-name storage
 
 network: dev lab-env ## Scenario `network`: mistakes that cut the line to a host, each undone by the host itself
 	@env -u ANSIBLE_CONFIG molecule test --scenario-name network

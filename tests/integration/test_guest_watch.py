@@ -143,7 +143,7 @@ def test_nothing_is_lost_or_told_twice_when_the_receiver_the_watch_and_the_node_
 
 
 def test_another_certificate_is_refused_and_no_secret_is_said(tmp_path: Path, lab: Lab, secret: str) -> None:
-    watch = Watch(tmp_path, lab, secret, fingerprint="AA:" * 31 + "AA")
+    watch = Watch(tmp_path, lab, secret, fingerprints=["AA:" * 31 + "AA"])
     status, _said = watch.once()
     assert status == 2
     with watch:

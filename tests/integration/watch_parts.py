@@ -119,7 +119,7 @@ class Watch:
             "api_url": lab.url,
             "node": lab.node,
             "host": "host1",
-            "fingerprint": lab.fingerprint,
+            "fingerprints": [lab.fingerprint],
             "token_file": str(self.token),
             "state_directory": str(folder / "state"),
             "textfile": str(self.textfile),

@@ -158,7 +158,7 @@ def _token(config: dict[str, Any]) -> str:
 
 
 def _trust(config: dict[str, Any]) -> sources.Trust:
-    return sources.Trust(config.get("fingerprint", ""), config.get("ca_file", ""))
+    return sources.Trust(config.get("fingerprints", []), config.get("ca_file", ""))
 
 
 def _channels(config: dict[str, Any]) -> list[tuple[str, telling.Channel]]:

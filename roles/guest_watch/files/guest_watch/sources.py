@@ -10,7 +10,7 @@ import os
 import shutil
 import ssl
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode, urlsplit
@@ -24,9 +24,10 @@ class Unseen(Exception):
 
 @dataclass(frozen=True)
 class Trust:
-    """By what the node is known: the SHA-256 of its certificate, or authorities in a file; else the system's."""
+    """By what the node is known: the SHA-256 of its certificate (of several, any), or authorities in a file; else the
+    system's."""
 
-    fingerprint: str = ""
+    fingerprints: Sequence[str] = ()
     ca_file: str = ""
 
 
@@ -37,9 +38,9 @@ class Node:
         parts = urlsplit(url)
         self.host, self.port = parts.hostname or "127.0.0.1", parts.port or 8006
         self.node, self.token, self.timeout_s = node, token, timeout_s
-        self.fingerprint = trust.fingerprint.replace(":", "").lower()
+        self.fingerprints = {text.replace(":", "").lower() for text in trust.fingerprints}
         self.context = ssl.create_default_context(cafile=trust.ca_file or None)
-        if self.fingerprint:
+        if self.fingerprints:
             # the pin says more than a name and an authority would
             self.context.check_hostname, self.context.verify_mode = False, ssl.CERT_NONE
         self._connection: http.client.HTTPSConnection | None = None
@@ -79,10 +80,10 @@ class Node:
     def _connect(self) -> http.client.HTTPSConnection:
         connection = http.client.HTTPSConnection(self.host, self.port, timeout=self.timeout_s, context=self.context)
         connection.connect()
-        if self.fingerprint:
+        if self.fingerprints:
             certificate = bytes(connection.sock.getpeercert(binary_form=True) or b"")
             found = hashlib.sha256(certificate).hexdigest()
-            if found != self.fingerprint:
+            if found not in self.fingerprints:
                 connection.close()
                 raise OSError(f"has another certificate than the one that is pinned: {found}")
         self._connection = connection
