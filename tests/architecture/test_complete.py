@@ -130,9 +130,9 @@ def normal(package: str) -> str:
 
 
 def test_requirements_are_pinned_and_agree() -> None:
-    run, test, all_ = (pins(ROOT / f"requirements/{n}.txt") for n in ("run", "test", "constraints"))
-    unit = pins(ROOT / "tests/unit/requirements.txt")
-    for package, versions in [*run.items(), *test.items(), *unit.items()]:
+    run, units, test, all_ = (pins(ROOT / f"requirements/{n}.txt") for n in ("run", "units", "test", "constraints"))
+    elsewhere = pins(ROOT / "tests/unit/requirements.txt")
+    for package, versions in [*run.items(), *units.items(), *test.items(), *elsewhere.items()]:
         if package not in {"ansible", "ansible-core"}:
             assert all_.get(package) == versions, package
     labnode = tomllib.loads((ROOT / "labnode/pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
