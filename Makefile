@@ -98,7 +98,7 @@ unit: dev ## Architecture rules and module cases: seconds, for while you work
 
 architecture: dev ## The rules of the house: who imports whom, how long things are, what belongs to what
 	@mkdir -p $(RESULTS)
-	@$(PYTEST) --junit-xml=$(RESULTS)/architecture.xml tests/architecture
+	@$(PYTEST) -n 0 --junit-xml=$(RESULTS)/architecture.xml tests/architecture
 
 labnode: dev ## labnode's own tests, and those of the lab machine's tool
 	@labnode/image/build
