@@ -176,9 +176,9 @@ def guest(canary_image: Path, tmp_path: Path) -> Iterator[Guest]:
 
 
 def address_of(guest: Guest) -> list[str]:
-    nics = guest.agent("guest-network-get-interfaces")
-    (ours,) = [nic for nic in nics if nic.get("hardware-address") == MAC]
-    return [f"{entry['ip-address']}/{entry['prefix']}" for entry in ours.get("ip-addresses", [])]
+    """None, too, while the agent is up already and the NIC's driver is not."""
+    nics = [nic for nic in guest.agent("guest-network-get-interfaces") if nic.get("hardware-address") == MAC]
+    return [f"{entry['ip-address']}/{entry['prefix']}" for nic in nics for entry in nic.get("ip-addresses", [])]
 
 
 def run_in(guest: Guest, *argv: str) -> str:
