@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import http.client
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +37,12 @@ def looks(*rows: Any, tasks: Any = (), **settings: Any) -> list[list[str]]:
 
 @pytest.mark.parametrize("state", ["io-error", "internal-error", "guest-panicked"])
 def test_a_guest_that_stands_still(state: str) -> None:
+    from guest_watch import findings  # noqa: PLC0415
+
+    rows = [{**WEB1, "qmpstatus": state}]
+    (found,), _seen = findings.guests(rows, [], findings.Seen(), 1.0, findings.Settings())
+    assert ("qm resume 101" in found.text) == (state == "io-error")
+    assert ("qm reset 101" in found.text) == (state != "io-error")
     assert looks([{**WEB1, "qmpstatus": state}]) == [[f"guest/101/{state}"]]
 
 
@@ -193,6 +200,22 @@ def test_a_mail_is_handed_over(tmp_path: Path) -> None:
     assert "[ALERT] pve1: guest 101 (wéb1) stands still." in server.subject()
     with pytest.raises(OSError, match=r"refused|Connection"):
         send(telling.message(event, "pve1"))
+
+
+def test_a_receiver_that_speaks_no_http_is_tried_again(tmp_path: Path) -> None:
+    from guest_watch import telling  # noqa: PLC0415
+
+    said: list[Any] = []
+
+    def channel(what: Any) -> None:
+        said.append(what)
+        if len(said) == 1:
+            raise http.client.BadStatusLine("SSH-2.0")
+
+    box = telling.Outbox(tmp_path / "webhook", channel)
+    box.put({"number": 1})
+    assert not box._send_all() and len(box.waiting()) == 1
+    assert box._send_all() and box.waiting() == [] and said == [{"number": 1}] * 2
 
 
 def test_of_too_many_messages_the_oldest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

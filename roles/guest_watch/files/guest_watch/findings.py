@@ -27,9 +27,9 @@ ENDINGS = frozenset(
 )
 # What a QEMU that has stopped calls itself where nobody has asked it to, and what to do then.
 HALTS = {
-    "io-error": "a write of it has failed; make room or mend the storage where its disks are, then resume it",
-    "internal-error": "QEMU met something that it cannot emulate; look into its log, then reset it",
-    "guest-panicked": "its kernel has panicked; look at its console, then reset it",
+    "io-error": "a write has failed; make room or mend the storage of its disks, then resume it (qm resume {vmid})",
+    "internal-error": "QEMU met something that it cannot emulate; look into its log, then reset it (qm reset {vmid})",
+    "guest-panicked": "its kernel has panicked; look at its console, then reset it (qm reset {vmid})",
 }
 HELD = ("paused", "prelaunch", "suspended")
 # A value that has crossed a limit has to come back by so much, or an alert would flap.
@@ -115,7 +115,7 @@ def _guest(row: Mapping[str, Any], condition: str, severity: str, says: str, gra
 def _halted(row: Mapping[str, Any], busy: set[str], settings: Settings) -> Finding | None:
     state = str(row.get("qmpstatus", ""))
     if state in HALTS:
-        says = f"is called running and stands still ({state}): {HALTS[state]} (qm resume {row['vmid']})."
+        says = f"is called running and stands still ({state}): {HALTS[state].format(vmid=row['vmid'])}."
         return _guest(row, state, CRITICAL, says)
     if state in HELD and not row.get("lock") and str(row["vmid"]) not in busy:
         says = f"is called running and is held ({state}), and no task of the node holds it; qm resume {row['vmid']}."

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
@@ -117,7 +118,7 @@ class Outbox:
         for path in self.waiting():
             try:
                 self.channel(json.loads(path.read_text(encoding="utf-8")))
-            except (OSError, ValueError) as error:
+            except (OSError, ValueError, http.client.HTTPException) as error:
                 logger.warning("%s: not sent, it is tried again: %s", self.directory.name, error)
                 return False
             path.unlink(missing_ok=True)
