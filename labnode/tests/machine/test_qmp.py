@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import time
 from pathlib import Path
 
@@ -28,3 +30,27 @@ async def test_a_monitor_that_says_nothing_is_waited_for_as_long_as_was_said(tmp
                 pass
         assert time.monotonic() - began >= 0.2
         gone.set()
+
+
+async def test_an_event_that_overtakes_the_answer_of_the_negotiation_is_no_failure(tmp_path: Path) -> None:
+    clients = itertools.count(1)
+
+    async def qemu(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        def say(message: dict[str, object]) -> None:
+            writer.write(json.dumps(message).encode() + b"\r\n")
+
+        first = next(clients) == 1
+        version = {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}
+        say({"QMP": {"version": version, "capabilities": ["oob"]}})
+        while line := await reader.read(1 << 16):
+            if first:
+                say({"event": "RESET", "data": {"guest": True}, "timestamp": {"seconds": 1, "microseconds": 1}})
+            request = json.loads(line)
+            say({"return": {}} | ({"id": request["id"]} if "id" in request else {}))
+        writer.close()
+
+    path = tmp_path / "qmp"
+    async with await asyncio.start_unix_server(qemu, path):
+        async with connect(100, path, 5) as monitor:
+            assert await monitor("query-status") == {}
+    assert next(clients) == 3

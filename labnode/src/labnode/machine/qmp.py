@@ -15,7 +15,8 @@ from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from qemu.qmp import ExecuteError, QMPClient, QMPError
+from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
+from qemu.qmp.qmp_client import NegotiationError
 
 from labnode.errors import ApiError
 
@@ -73,9 +74,8 @@ RAW = frozenset(
 async def connect(vmid: int, path: Path, timeout: float = 30.0) -> AsyncIterator[Monitor]:
     """A QMP connection for the time of the `async with`; ApiError when QEMU does not answer within `timeout` seconds
     each time: an emulated guest on a busy machine keeps QEMU from answering for some seconds."""
-    client = QMPClient(f"vm{vmid}")
     try:
-        await asyncio.wait_for(client.connect(str(path)), timeout)
+        client = await asyncio.wait_for(_negotiated(vmid, path), timeout)
     except TimeoutError:
         raise ApiError(f"unable to connect to VM {vmid} qmp socket - timeout after {timeout:g} s") from None
     except (QMPError, OSError) as err:
@@ -85,6 +85,21 @@ async def connect(vmid: int, path: Path, timeout: float = 30.0) -> AsyncIterator
     finally:
         with contextlib.suppress(QMPError, OSError, EOFError, asyncio.IncompleteReadError):
             await client.disconnect()
+
+
+async def _negotiated(vmid: int, path: Path) -> QMPClient:
+    """A client whose negotiation went well. QEMU counts a client as ready before its answer to `qmp_capabilities` is
+    out, so an event of that moment (a guest's reset, a device that left) comes first, which the library refuses."""
+    while True:
+        client = QMPClient(f"vm{vmid}")
+        try:
+            await client.connect(str(path))
+        except ConnectError as err:
+            if not isinstance(err.exc, NegotiationError):
+                raise
+            await asyncio.sleep(0.01)
+        else:
+            return client
 
 
 async def agent(path: Path, command: str, args: Mapping[str, Any] | None, timeout: float) -> Any:
