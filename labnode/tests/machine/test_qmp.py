@@ -50,7 +50,6 @@ async def test_an_event_that_overtakes_the_answer_of_the_negotiation_is_no_failu
         writer.close()
 
     path = tmp_path / "qmp"
-    async with await asyncio.start_unix_server(qemu, path):
-        async with connect(100, path, 5) as monitor:
-            assert await monitor("query-status") == {}
+    async with await asyncio.start_unix_server(qemu, path), connect(100, path, 5) as monitor:
+        assert await monitor("query-status") == {}
     assert next(clients) == 3
