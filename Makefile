@@ -43,6 +43,12 @@ lab: lab-env ## Start the lab machine: a Debian host under QEMU with nested KVM 
 lab-down: ## Stop the lab machine and remove it; the cache stays
 	@[ ! -x $(BIN)/python ] || lab/lab down
 
+.PHONY: drill
+DRILL ?=
+drill: lab ## Break one thing on the lab machine, measure, prove that it recovers: DRILL=storage_full (CHECK=1: only show)
+	@lab/lab api GET /nodes/pve1/qemu/103/config >/dev/null 2>&1 || ansible-playbook -i inventories/lab playbooks/site.yml
+	@ansible-playbook -i inventories/lab lab/drill.yml -e drill_name=$(DRILL) $(if $(CHECK),--check)
+
 image: run-env ## Build the guest image that the demo's guests boot
 	@labnode/image/build
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shlex
 import shutil
@@ -13,6 +14,7 @@ import time
 from pathlib import Path
 
 from labvm import machine, remote
+from labvm.api import Api
 from labvm.build import KEY, ensure_image
 from labvm.errors import LabError
 from labvm.places import Endpoint, Lab, cache_directory, lock
@@ -49,6 +51,10 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("ssh", help="a shell in the lab")
     run = commands.add_parser("exec", help="run a command, or one quoted shell command line, in the lab")
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="COMMAND")
+    api = commands.add_parser("api", help="ask the lab's node, and print the data of its answer as JSON")
+    api.add_argument("method", choices=("GET", "POST", "PUT", "DELETE"))
+    api.add_argument("path", metavar="PATH", help="as in /nodes/pve1/qemu")
+    api.add_argument("params", nargs="*", metavar="NAME=VALUE")
     return top
 
 
@@ -80,6 +86,9 @@ def _dispatch(args: argparse.Namespace) -> int:
                 print(_line(Lab(name, cache)))
         case "path":
             print(lab.directory)
+        case "api":
+            params = dict(text.split("=", 1) for text in args.params if "=" in text)
+            print(json.dumps(Api(lab.endpoint()).log_in().ask(args.method, args.path, params)))
         case _:
             lab.endpoint()
             words = [command_line(args.argv)] if args.command == "exec" else []

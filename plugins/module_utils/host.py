@@ -41,9 +41,11 @@ class Host:
     ) -> None:
         return None
 
-    def query(self, argv: Sequence[str], *, ok_rcs: Sequence[int] = (0,), timeout_s: float = 60.0) -> str:
+    def query(
+        self, argv: Sequence[str], *, ok_rcs: Sequence[int] = (0,), timeout_s: float = 60.0, stdin: str | None = None
+    ) -> str:
         """Run a command that only reads and return what it prints. Raises Failure with rc, argv and its complaint."""
-        return _run(Run(tuple(argv), timeout_s=timeout_s, ok_rcs=tuple(ok_rcs)))
+        return _run(Run(tuple(argv), stdin=stdin, timeout_s=timeout_s, ok_rcs=tuple(ok_rcs)))
 
     def read(self, path: str) -> str | None:
         """The text of a file, or None where there is no such file. Raises Failure when it cannot be read."""

@@ -15,10 +15,11 @@ class FakeHost:
     """``stages[0]`` holds the answers at first; each later stage overlays it once another round of steps is over.
 
     A command is keyed by its line as a shell would be given it, and answers with what it prints: a text, {json: data},
-    or {rc, err, out}. "WHICH name" answers where a program is (null: nowhere; a program that is not keyed is in
-    /usr/sbin), "NAMES /dir" what a directory holds, "LINK /path" where a symbolic link leads, and an absolute path the
-    text of that file (null: no such file). A program that is handed over as text is keyed by its first line, which is a
-    comment that names it: "# look at a repository". Asking what no stage knows is an error of the case.
+    or {rc, err, out}; ``stdin`` beside that is the JSON that it has to be handed. "WHICH name" answers where a program
+    is (null: nowhere; a program that is not keyed is in /usr/sbin), "NAMES /dir" what a directory holds, "LINK /path"
+    where a symbolic link leads, and an absolute path the text of that file (null: no such file). A program that is
+    handed over as text is keyed by its first line, which is a comment that names it: "# look at a repository". Asking
+    what no stage knows is an error of the case.
     """
 
     def __init__(self, stages: Sequence[Mapping[str, Any]], *, read_only: bool = False) -> None:
@@ -29,10 +30,15 @@ class FakeHost:
         self._answers = dict(self.stages.pop(0))
         self._wrote = False
 
-    def query(self, argv: Sequence[str], *, ok_rcs: Sequence[int] = (0,), timeout_s: float = 60.0) -> str:
+    def query(
+        self, argv: Sequence[str], *, ok_rcs: Sequence[int] = (0,), timeout_s: float = 60.0, stdin: str | None = None
+    ) -> str:
         named = len(argv) > 2 and argv[1] == "-c" and argv[2].startswith("# ")
         line = argv[2].splitlines()[0] if named else shlex.join(argv)
-        return self._output(line, ok_rcs, self._known(line))
+        answer = self._known(line)
+        if isinstance(answer, Mapping) and "stdin" in answer:
+            assert json.loads(stdin or "null") == answer["stdin"], f"{line} is handed {stdin}"
+        return self._output(line, ok_rcs, answer)
 
     def read(self, path: str) -> str | None:
         text: str | None = self._known(path)

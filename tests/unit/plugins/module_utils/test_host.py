@@ -17,6 +17,8 @@ HOST = Host.from_params({}, read_only=False)
 def test_a_command_speaks_c_and_sees_its_input() -> None:
     assert HOST.query(["sh", "-c", "printf %s $LC_ALL"]) == "C"
     assert HOST.do(Run(("cat",), stdin="through")) == "through"
+    assert HOST.query(["cat"], stdin="through") == "through"
+    assert HOST.query(["cat"]) == "", "nobody types anything"
     assert HOST.query(["sh", "-c", "echo out; exit 3"], ok_rcs=(0, 3)) == "out\n"
 
 

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""By what a fault is known: each sign is a question to what the recorder has seen since the fault began."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from statistics import median
+
+from . import site
+from .recorder import Recorder
+from .shell import Trouble
+
+# A write that takes so many times longer than before is slow; a round trip, too.
+SLOWER = 3.0
+
+
+@dataclass(frozen=True)
+class Sign:
+    """``test`` gets the recorder and the time the fault began; it answers with the evidence, or with nothing."""
+
+    name: str
+    test: Callable[[Recorder, float], str | None]
+
+
+def status(vmid: int, wanted: str) -> Sign:
+    """The node says so of a guest's QEMU."""
+    return Sign(
+        f"the node calls guest {vmid} {wanted}",
+        lambda seen, _since: f"qmpstatus {wanted}" if seen.status.get(vmid) == wanted else None,
+    )
+
+
+def gone(vmid: int) -> Sign:
+    """The guest's process has ended."""
+    return Sign(
+        f"the process of guest {vmid} has ended",
+        lambda seen, _since: "no such process" if vmid in seen.alive and seen.alive[vmid] is None else None,
+    )
+
+
+def stalled(vmid: int, after_s: float) -> Sign:
+    """The canary has acknowledged nothing for a time; the node need not know."""
+
+    def test(seen: Recorder, since: float) -> str | None:
+        acks = seen.heard[vmid].acks
+        if not acks:
+            return None
+        quiet = time.monotonic() - max(acks[-1].at, since)
+        return f"no acknowledgement for {quiet:.1f} s, the last was {acks[-1].seq}" if quiet > after_s else None
+
+    return Sign(f"the canary of guest {vmid} stands still for {after_s:g} s", test)
+
+
+def stopped_process(vmid: int) -> Sign:
+    """The guest's process is held by a signal."""
+
+    def test(seen: Recorder, _since: float) -> str | None:
+        number = seen.alive.get(vmid)
+        return f"process {number} is in state T" if number and site.state(number) == "T" else None
+
+    return Sign(f"the process of guest {vmid} is held", test)
+
+
+def kernel(name: str, pattern: str) -> Sign:
+    """The kernel has said something since."""
+
+    def test(seen: Recorder, since: float) -> str | None:
+        return next((text for at, text in seen.kernel if at >= since - 1 and re.search(pattern, text)), None)
+
+    return Sign(name, test)
+
+
+def silent() -> Sign:
+    """The node's API answers nobody."""
+    return Sign("the node's API is silent", lambda seen, _since: "no answer" if seen.api is False else None)
+
+
+def slow_writes(vmid: int) -> Sign:
+    """The canary's writes take much longer than before the fault."""
+
+    def test(seen: Recorder, since: float) -> str | None:
+        before = [ack.latency_ms for ack in seen.heard[vmid].acks if ack.at < since]
+        after = [ack.latency_ms for ack in seen.heard[vmid].acks if ack.at >= since]
+        if len(before) < 3 or len(after) < 3:
+            return None
+        usual, now = median(before), median(after)
+        return f"{now:.0f} ms instead of {usual:.0f} ms, by half" if now > SLOWER * usual else None
+
+    return Sign(f"writes of guest {vmid} take {SLOWER:g} times as long", test)
+
+
+def unreached(source: int, address: str) -> Sign:
+    """From within a guest an address is not reached any more, twice in a row."""
+
+    def test(seen: Recorder, since: float) -> str | None:
+        tried = [found for at, found in seen.reached.get(f"{source} {address}", []) if at >= since]
+        return "two pings without an answer" if tried[-2:] == [None, None] else None
+
+    return Sign(f"guest {source} does not reach {address}", test)
+
+
+def far(source: int, address: str, at_least_ms: float) -> Sign:
+    """From within a guest an address is reached late."""
+
+    def test(seen: Recorder, since: float) -> str | None:
+        tried = [found for at, found in seen.reached.get(f"{source} {address}", []) if at >= since]
+        late = [found for found in tried if found is not None and found >= at_least_ms]
+        return f"a round trip of {late[-1]:.0f} ms" if late else None
+
+    return Sign(f"guest {source} reaches {address} only after {at_least_ms:g} ms", test)
+
+
+def says(name: str, read: Callable[[], str], pattern: str) -> Sign:
+    """A command of the host says so."""
+
+    def test(_seen: Recorder, _since: float) -> str | None:
+        try:
+            found = re.search(pattern, read())
+        except Trouble:
+            return None
+        return found[0] if found else None
+
+    return Sign(name, test)

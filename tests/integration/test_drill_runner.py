@@ -1,0 +1,360 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A whole drill, from its guards to its verdict, with guests, a node and a systemd that are none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+
+from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import (
+    RUN,
+    FakeNode,
+    Guest,
+    Package,
+    Systemd,
+    named,
+    package,
+    program,
+    wanted,
+)
+from ansible_collections.pvelab.proxmox.tests.lab import ROOT
+
+SCHEMA = json.loads((ROOT / "docs/drills/journal.schema.json").read_text(encoding="utf-8"))
+STATES = ["preflight", "baseline", "arm", "inject", "observe", "recover", "verify", "disarm", "report"]
+
+
+class Host:
+    """A host with two guests. A guest stands still while a file with its number is in ``held``."""
+
+    def __init__(self, drill: Package, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.drill, self.folder, self.held = drill, folder, folder / "held"
+        self.held.mkdir()
+        self.systemd = Systemd(folder, monkeypatch)
+        # qemu-img convert -U -O raw FROM TO, for a disk that is raw already
+        program(self.systemd.programs / "qemu-img", '#!/bin/sh\nexec cp "$5" "$6"\n')
+        self.node = FakeNode(folder)
+        self.stop_file = folder / "stop"
+        self.signs: tuple[Any, ...] = (drill.signs.stalled(103, 0.4),)
+        self.inject, self.undo = f"touch {self.held}/103", f"rm -f {self.held}/103"
+        self.outage = True
+        self.runner: Any = None
+        self.guests = {vmid: Guest(folder, vmid, (self.held / str(vmid)).exists) for vmid in (101, 103)}
+        for name in ("marker", "machine-id"):
+            (folder / name).write_text("0123\n")
+        (folder / "etc").mkdir()
+        for module, name, value in (
+            (drill.guards, "MARKER", folder / "marker"),
+            (drill.guards, "MACHINE_ID", folder / "machine-id"),
+            (drill.guards, "STOP_FILE", self.stop_file),
+            (drill.runner, "STOP_FILE", self.stop_file),
+            (drill.runner, "STEADY_S", 0.15),
+            (drill.runner, "LOOK_S", 0.03),
+            (drill.deadman, "UNITS", folder / "etc"),
+            (drill.recorder, "Node", lambda *_args, **_more: self.node),
+            (drill.runner, "Node", lambda *_args, **_more: self.node),
+        ):
+            monkeypatch.setattr(module, name, value)
+        monkeypatch.setitem(drill.faults.KINDS, "test", self._fault)
+
+    def _fault(self, _plan: Any, _node: Any) -> Any:
+        return self.drill.faults.fault.Fault(("guest 103",), self.inject, self.undo, self.signs, self.outage)
+
+    def run(self, **more: Any) -> dict[str, Any]:
+        """What the journal of a run says in the end; that it keeps to its schema is looked at each time."""
+        self.runner = self.drill.runner.Runner(self.drill.plan.from_json(wanted(self.folder, **more)))
+        verdict = self.runner.run()
+        data: dict[str, Any] = json.loads((self.home / "journal.json").read_text())
+        jsonschema.validate(data, SCHEMA)
+        assert data["verdict"] == verdict
+        for row in data["evidence"]:
+            text = (self.home / row["name"]).read_bytes()
+            assert (row["bytes"], row["sha256"]) == (len(text), hashlib.sha256(text).hexdigest())
+        armed = (self.home / "armed").exists()
+        assert bool(self.systemd.units()) is armed
+        # Where not everything is as it was, the host is to try once more; else nothing is armed any more.
+        assert armed is bool(data["marks"]["inject"] and not data["marks"]["verified"])
+        return data
+
+    def harmless(self) -> None:
+        """A fault that nobody notices, and that is not to be noticed."""
+        self.inject, self.signs, self.outage = "true", (), False
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "drills" / RUN
+
+
+@pytest.fixture(scope="module", autouse=True)
+def drill() -> Iterator[Package]:
+    yield from package()
+
+
+@pytest.fixture
+def host(drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    made = Host(drill, tmp_path, monkeypatch)
+    with made.guests[101], made.guests[103]:
+        yield made
+    made.systemd.end()
+
+
+def states(data: dict[str, Any]) -> dict[str, bool]:
+    return {row["name"]: row["ok"] for row in data["states"]}
+
+
+def guest(data: dict[str, Any], vmid: int) -> dict[str, Any]:
+    (found,) = [row for row in data["guests"] if row["vmid"] == vmid]
+    return found
+
+
+def test_a_drill_that_passes(host: Host) -> None:
+    data = host.run()
+    assert (data["verdict"], data["residue"]["left"]) == ("passed", [])
+    assert [row["name"] for row in data["states"]] == STATES
+    assert all(row["ok"] for row in data["states"])
+    assert (data["plan"]["inject"], data["plan"]["undo"]) == (host.inject, host.undo)
+    marks = data["marks"]
+    assert marks["inject"] <= marks["effect"] <= marks["detected"] <= marks["recover"] <= marks["restored"]
+    assert marks["restored"] <= marks["verified"]
+    assert marks["api"] is None, "the node has noticed nothing"
+    ((outage,), quiet) = (guest(data, 103)["outages"], guest(data, 101)["outages"])
+    assert (quiet, guest(data, 101)["role"]) == ([], "bystander")
+    assert 0.4 < outage["s"] == guest(data, 103)["outage_s"] < 3
+    assert abs(host.guests[103].silence() - outage["s"]) < 0.15
+    for vmid in (101, 103):
+        found = guest(data, vmid)["canary"]
+        assert (found["checked"], found["lost"], found["corrupt"], found["boots"]) == (True, [], [], 1)
+        assert found["acked"] > 10
+    assert data["metrics"]["time_to_detect_s"] >= 0.35
+    assert named(data["signature"], "the canary of guest 103 stands still for 0.4 s")["seen"]
+    undo = data["undo"]
+    assert (undo["rehearsed"], undo["fired"], undo["unit"]) == (True, False, f"pvelab-undo-{RUN}.timer")
+    assert marks["inject"] < undo["due"] <= undo["armed"] + 65
+    said = [line.split()[2] for line in (host.home / "undo.log").read_text().splitlines()]
+    assert said == ["rehearsal", "rehearsal", "runner", "runner"]
+    assert {row["name"] for row in data["evidence"]} == {"inject.log", "samples.jsonl", "undo.log", "undo.sh"}
+
+
+def test_a_fault_that_is_none_is_not_observed(host: Host) -> None:
+    host.inject = "true"
+    data = host.run(limits={"observe_s": 0.6})
+    assert data["verdict"] == "fault_not_observed"
+    assert data["because"].endswith("the canary of guest 103 stands still for 0.4 s was not seen.")
+    assert named(data["signature"], "the canary of guest 103 stands still for 0.4 s")["at"] is None
+    assert (data["marks"]["effect"], data["metrics"]["outage_s"], guest(data, 103)["outages"]) == (None, None, [])
+
+
+def test_a_victim_that_goes_on_is_a_fault_that_is_none(host: Host) -> None:
+    host.inject, host.signs = "true", (host.drill.signs.says("it says so", lambda: "yes", "yes"),)
+    data = host.run()
+    assert data["verdict"] == "fault_not_observed"
+    assert "guest 103 went on" in data["because"]
+
+
+def test_a_recovery_that_does_nothing_is_none(host: Host) -> None:
+    host.undo = "true"
+    data = host.run(limits={"verify_s": 0.6})
+    assert data["verdict"] == "not_recovered"
+    assert "the canary of guest 103 is not back" in data["because"]
+    assert not states(data)["verify"]
+    assert guest(data, 103)["outages"][0]["to"] is None
+    assert (data["marks"]["restored"], data["metrics"]["time_to_recover_s"]) == (None, None)
+
+
+def test_a_bystander_that_stands_still_refutes_it(host: Host) -> None:
+    host.inject += f"; touch {host.held}/101"
+    host.undo += f"; rm -f {host.held}/101"
+    data = host.run()
+    assert data["verdict"] == "hypothesis_refuted"
+    assert data["because"].startswith("guest 101 stood still for")
+    assert guest(data, 101)["outage_s"] > 0.4
+
+
+def test_a_timer_that_is_faster_is_told_from_a_recovery(host: Host) -> None:
+    host.signs = (*host.signs, host.drill.signs.says("never", lambda: "no", "yes"))
+    data = host.run(limits={"undo_after_s": 1.5, "observe_s": 10})
+    assert data["verdict"] == "recovered_by_deadman"
+    assert data["undo"]["fired"]
+    assert not states(data)["observe"]
+    assert data["marks"]["restored"] is not None
+
+
+def test_an_emergency_stop_in_the_middle_undoes_it(host: Host) -> None:
+    host.inject += f"; touch {host.stop_file}"
+    host.signs = (host.drill.signs.says("never", lambda: "no", "yes"),)
+    data = host.run(limits={"observe_s": 20})
+    assert data["verdict"] == "inconclusive"
+    assert str(host.stop_file) in data["because"]
+    assert list(host.held.iterdir()) == []
+    assert (states(data)["observe"], states(data)["recover"], states(data)["verify"]) == (False, True, True)
+
+
+def test_a_stop_before_the_fault_breaks_nothing(host: Host) -> None:
+    plan = host.drill.plan.from_json(wanted(host.folder))
+    runner = host.drill.runner.Runner(plan)
+    runner.stop.set()
+    assert runner.run() == "inconclusive"
+    data = json.loads((host.home / "journal.json").read_text())
+    jsonschema.validate(data, SCHEMA)
+    assert "inject" not in states(data)
+    assert not (host.home / "inject.log").exists()
+
+
+@pytest.mark.parametrize("why", ["not allowed", "no marker", "stopped", "busy"])
+def test_a_guard_that_refuses_leaves_only_a_journal(host: Host, why: str) -> None:
+    if why == "no marker":
+        (host.folder / "marker").unlink()
+    if why == "stopped":
+        host.stop_file.touch()
+    if why == "busy":
+        host.node.guests[1]["lock"] = "backup"
+    data = host.run(guards={"allow": why != "not allowed"})
+    assert data["verdict"] == "aborted_preflight"
+    assert data["because"].startswith("Nothing was touched: ")
+    assert states(data) == {"preflight": False, "report": True}
+    assert [path.name for path in host.home.iterdir()] == ["journal.json"]
+    assert "stop" not in host.systemd.calls
+    assert [row["ok"] for row in data["guards"]].count(False) == 1
+    assert (data["recorder"], data["undo"]["armed"], data["marks"]["inject"]) == (None, None, None)
+
+
+def test_a_host_that_cannot_have_the_fault_skips_it(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(_plan: Any, _node: Any) -> Any:
+        raise host.drill.faults.fault.Skip("there is no ZFS")
+
+    monkeypatch.setitem(host.drill.faults.KINDS, "test", none)
+    data = host.run()
+    assert (data["verdict"], data["because"]) == ("skipped", "It cannot run here: there is no ZFS")
+
+
+def test_a_guest_that_is_locked_at_the_last_moment(host: Host) -> None:
+    host.undo = f"touch {host.folder}/rehearsed"
+    lock = host.folder / "rehearsed"
+    node = host.node
+    real = node.get
+    node.get = lambda path, **more: (  # type: ignore[method-assign]
+        [{"type": "vzdump", "id": "103"}] if path.endswith("/tasks") and lock.exists() else real(path, **more)
+    )
+    data = host.run()
+    assert data["verdict"] == "aborted_preflight"
+    assert "task vzdump 103 runs" in data["because"]
+    assert states(data)["arm"] is False
+    assert "inject" not in states(data)
+
+
+def test_a_guest_that_is_not_heard(host: Host) -> None:
+    (host.held / "101").touch()
+    data = host.run()
+    assert data["verdict"] == "aborted_preflight"
+    assert "the canary of guest 101 was not heard three times in 0.25 s" in data["because"]
+    assert "arm" not in states(data)
+
+
+def test_a_way_back_that_fails_when_it_is_rehearsed(host: Host) -> None:
+    host.undo = "false"
+    data = host.run()
+    assert data["verdict"] == "aborted_preflight"
+    assert "when it was rehearsed, so nothing was broken" in data["because"]
+    assert list(host.held.iterdir()) == []
+
+
+def test_a_rehearsal_that_changes_something(host: Host) -> None:
+    host.harmless()
+    host.undo = f"touch {host.folder}/pvelab-filler"
+    data = host.run(options={"path": str(host.folder)})
+    assert data["verdict"] == "not_recovered"
+    assert "pvelab-filler (was not there)" in data["because"]
+    assert "inject" not in states(data)
+
+
+def test_what_is_left_behind_is_no_recovery(host: Host) -> None:
+    host.harmless()
+    host.inject = f"touch {host.folder}/pvelab-filler"
+    data = host.run(options={"path": str(host.folder)})
+    assert data["verdict"] == "not_recovered"
+    assert data["residue"]["left"] == [f"fillers: {host.folder}/pvelab-filler (was not there)"]
+    assert states(data)["verify"]
+
+
+def test_a_fault_that_cannot_be_made_proves_nothing_and_is_undone(host: Host) -> None:
+    host.inject += "; echo no such thing >&2; false"
+    data = host.run()
+    assert data["verdict"] == "inconclusive"
+    assert "ended with 1: no such thing" in data["because"]
+    assert list(host.held.iterdir()) == []
+    assert "observe" not in states(data)
+
+
+def test_a_timer_that_is_gone_right_before_the_fault(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = host.drill.deadman.DeadMan.prove
+    host.signs = ()
+
+    def prove(deadman: Any) -> float:
+        if deadman.armed_file.exists() and host.node.answers.pop("armed", False):
+            raise host.drill.shell.Trouble("the timer is not armed as it should be")
+        host.node.answers["armed"] = True
+        return float(real(deadman))
+
+    monkeypatch.setattr(host.drill.deadman.DeadMan, "prove", prove)
+    data = host.run()
+    assert data["verdict"] == "aborted_preflight"
+    assert "the timer is not armed as it should be" in data["because"]
+    assert data["marks"]["inject"] is None
+    assert not (host.home / "inject.log").exists()
+
+
+def test_an_error_of_its_own_is_undone_too(host: Host) -> None:
+    def broken() -> str:
+        raise LookupError("what nobody has thought of")
+
+    host.signs = (host.drill.signs.says("never", broken, "x"),)
+    data = host.run()
+    assert (data["verdict"], data["because"]) == ("fault_not_observed", "The fault did not show: never was not seen.")
+    assert list(host.held.iterdir()) == []
+    (row,) = [row for row in data["states"] if row["name"] == "observe"]
+    assert (row["ok"], row["text"]) == (False, "LookupError: what nobody has thought of")
+
+
+def test_a_way_back_that_fails_is_no_pass_even_if_all_is_well(host: Host) -> None:
+    host.undo = f"[ ! -e {host.held}/103 ] || {{ rm {host.held}/103; false; }}"
+    data = host.run()
+    assert data["verdict"] == "inconclusive"
+    assert "the way back ended with 1" in data["because"]
+
+
+def test_a_write_that_was_acknowledged_and_is_not_there(host: Host) -> None:
+    host.harmless()
+    host.guests[103].lies = True
+    data = host.run()
+    assert data["verdict"] == "not_recovered"
+    found = guest(data, 103)["canary"]
+    assert len(found["lost"]) == found["rpo_records"] >= 5
+    assert found["rpo_s"] > 0.1
+    assert guest(data, 101)["canary"]["lost"] == []
+
+
+def test_a_disk_that_cannot_be_read_proves_nothing(host: Host) -> None:
+    host.harmless()
+    host.node.answers["/nodes/{node}/qemu/103/config"] = {"scsi0": "local:103/none.raw"}
+    data = host.run()
+    assert data["verdict"] == "inconclusive"
+    assert "the disk of guest 103" in data["because"]
+    assert (guest(data, 103)["canary"]["checked"], guest(data, 101)["canary"]["checked"]) == (False, True)
+
+
+def test_a_host_that_cannot_be_disarmed(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = host.drill.deadman.DeadMan.disarm
+
+    def disarm(deadman: Any) -> None:
+        real(deadman)
+        raise host.drill.shell.Trouble("systemd does not answer")
+
+    monkeypatch.setattr(host.drill.deadman.DeadMan, "disarm", disarm)
+    data = host.run()
+    assert (data["verdict"], states(data)["disarm"]) == ("not_recovered", False)
+    assert "it could not be disarmed: systemd does not answer" in data["because"]
