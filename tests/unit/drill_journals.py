@@ -59,6 +59,7 @@ PLAN = {
         "verify_s": 60,
         "undo_after_s": 120,
         "answer_s": 10,
+        "blind_s": 2,
     },
 }
 PSI_US = {"cpu": 20_000, "memory": 2_000, "io": 15_000}

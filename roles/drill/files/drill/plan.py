@@ -19,8 +19,8 @@ CLASSES = ("file", "guest", "storage", "bridge", "host", "node-reboot")
 
 @dataclass(frozen=True)
 class Limits:
-    """How long each state may last, in seconds, when the host undoes the fault by itself, and for how long the node may
-    think about an answer."""
+    """How long each state may last, in seconds, when the host undoes the fault by itself, for how long the node may
+    think about an answer, and for how long the recorder may see nothing before what it has seen proves nothing."""
 
     baseline_s: float = 10.0
     observe_s: float = 60.0
@@ -29,6 +29,7 @@ class Limits:
     verify_s: float = 120.0
     undo_after_s: float = 300.0
     answer_s: float = 10.0
+    blind_s: float = 2.0
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,7 @@ def gather(
         missing=tuple(row["name"] for row in data["signature"] if not row["seen"]),
         **_harm(data["guests"], outage=fault.outage),
         gap_s=_blind(recorder, data["marks"]),
+        blind_s=plan.limits.blind_s,
         **{name: value for name, value in known.items() if name != "stopped"},
     )
 

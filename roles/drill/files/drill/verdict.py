@@ -11,7 +11,7 @@ class Facts:
     """What is known at the end. ``missing``: signs that were not seen. ``unharmed``: victims that should have stood
     still and did not. ``disturbed``: guests that should have noticed nothing and did. ``lost`` and ``corrupt`` count
     records of canaries. ``unchecked``: guests whose disk could not be held against their word. ``gap_s``: for how long
-    the recorder saw nothing while it mattered."""
+    the recorder saw nothing while it mattered, and ``blind_s`` for how long it may."""
 
     refused: str = ""
     skipped: str = ""
@@ -27,10 +27,7 @@ class Facts:
     residue: tuple[str, ...] = ()
     by_deadman: bool = False
     gap_s: float = 0.0
-
-
-# For how long the recorder may see nothing before what it has not seen proves nothing.
-BLIND_S = 2.0
+    blind_s: float = 2.0
 
 
 def judge(facts: Facts) -> tuple[str, str]:
@@ -71,7 +68,7 @@ def _doubt(facts: Facts) -> tuple[tuple[str, bool, str], ...]:
         ),
         (
             "inconclusive",
-            facts.gap_s > BLIND_S,
+            facts.gap_s > facts.blind_s,
             f"The recorder saw nothing for {facts.gap_s:.1f} s while it mattered, so nothing is proved.",
         ),
         (
