@@ -45,7 +45,9 @@ lab-down: ## Stop the lab machine and remove it; the cache stays
 
 .PHONY: drill
 DRILL ?=
-drill: lab ## Break one thing on the lab machine, measure, prove that it recovers: DRILL=storage_full (CHECK=1: only show)
+drill: ## Break one thing on the lab machine, measure, prove that it recovers: DRILL=storage_full (CHECK=1: only show)
+	@[ -n "$(DRILL)" ] || { echo "Which one? make drill DRILL=storage_full; roles/drill/README.md lists them all."; exit 1; }
+	@$(MAKE) --no-print-directory lab
 	@lab/lab api GET /nodes/pve1/qemu/103/config >/dev/null 2>&1 || ansible-playbook -i inventories/lab playbooks/site.yml
 	@ansible-playbook -i inventories/lab lab/drill.yml -e drill_name=$(DRILL) $(if $(CHECK),--check)
 
@@ -77,13 +79,18 @@ test: dev ## Run everything below, and show one summary
 	@python tools/test_all.py $(PARTS)
 
 .PHONY: test-all nested storage network
-LABS ?= nested storage network node
+LABS ?= nested drills storage network node
 test-all: dev lab-env ## `make test`, then the scenarios that need a lab machine (LABS), and one summary
 	@python tools/test_all.py $(PARTS) --then $(LABS)
 
 nested: dev lab-env ## Scenario `nested`: the host's half on a real kernel, in a lab machine of its own (builds it once)
 	@labnode/image/build
 	@env -u ANSIBLE_CONFIG molecule test --scenario-name nested
+
+.PHONY: drills
+drills: dev lab-env ## Scenario `drills`: failure drills on a lab's guests, each for real
+	@labnode/image/build
+	@env -u ANSIBLE_CONFIG molecule test --scenario-name drills
 
 storage: dev lab-env ## Scenario `storage`: pools and swap space on real disks, broken and taken away
 	@env -u ANSIBLE_CONFIG molecule test --scenario-name storage

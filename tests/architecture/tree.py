@@ -79,8 +79,8 @@ def code_lines(node: ast.AST, source: str) -> int:
         for line in range(inner.body[0].lineno, (inner.body[0].end_lineno or 0) + 1)
     }
     first, last = getattr(node, "lineno", 1), getattr(node, "end_lineno", len(source.splitlines()))
-    lines = enumerate(source.splitlines(), start=1)
-    return sum(1 for i, text in lines if first <= i <= last and i not in docs and _is_code(text))
+    lines = enumerate(source.splitlines()[first - 1 : last], start=first)
+    return sum(1 for i, text in lines if i not in docs and _is_code(text))
 
 
 def _is_code(text: str) -> bool:

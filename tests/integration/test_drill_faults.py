@@ -189,16 +189,17 @@ esac
 
 @pytest.mark.parametrize("monitored", ["monitored", "not monitored", ""])
 def test_a_thin_pool_that_fills_up_holds_back_its_writer_and_nobody_else(host: Stands, monitored: str) -> None:
-    made, log, done = (host.folder / name for name in ("made", "log", "done"))
+    made, log, done, held = (host.folder / name for name in ("made", "log", "done", "held"))
     for name, text in {
         "lvs": f'case "$*" in *lv_size*) echo 1073741824 25.00 {monitored} ;; *) [ -e {made} ] ;; esac',
         "lvcreate": f"touch {made}",
         "lvremove": f"rm {made}",
         "lvchange": f'echo "$2 $3" >> {log}',
-        "dmsetup": "echo 0 1 thin-pool 1 2/3 4/4 - out_of_data_space",
+        # The pool is full when the writer has come so far that its write is held back.
+        "dmsetup": f"echo 0 1 thin-pool 1 2/3 4/4 - $([ -e {held} ] && echo out_of_data_space || echo rw)",
         "pkill": "exit 1",
         # Its write is held back by the kernel, so no signal ends it.
-        "dd": f"trap '' TERM\nwhile [ ! -e {done} ]; do sleep 0.05; done\ntouch {done}.too",
+        "dd": f"trap '' TERM\ntouch {held}\nwhile [ ! -e {done} ]; do sleep 0.05; done\ntouch {done}.too",
     }.items():
         host.program(name, f"#!/bin/sh\n{text}\n")
     fault = host.fault("thin_pool_full", vg="fast", pool="data")

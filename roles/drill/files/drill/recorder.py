@@ -272,7 +272,7 @@ def ping(node: Node, vmid: int, address: str) -> float | None:
     """Round trip from within a guest, in milliseconds, by its agent; None where nothing comes back. Raises Silent or
     Trouble where the agent does not do it."""
     path = f"/nodes/{{node}}/qemu/{vmid}/agent"
-    pid = int(node.ask("POST", f"{path}/exec", {"command": ["ping", "-c", "1", "-W", "1", address]})["pid"])
+    pid = int(node.ask("POST", f"{path}/exec", {"command": ["ping", "-c", "1", "-W", "3", address]})["pid"])
     ends = time.monotonic() + 10.0
     while time.monotonic() < ends:
         found = node.get(f"{path}/exec-status", pid=pid)

@@ -126,13 +126,15 @@ class Runner:
                 f"{self.plan.limits.baseline_s:g} s on {self.plan.place('serial', deaf[0])}: is somebody else at its"
                 " console, does it run a canary, is baseline_s long enough for its pace?"
             )
-        # The first round trip may take longer than all the rest, where agents are slow to answer.
-        names = [f"{pair['from']} {pair['to']}" for pair in self.plan.reach]
-        self._wait(self.plan.limits.answer_s, lambda: all(self.recorder.reached.get(name) for name in names))
-        for pair in self.plan.reach:
-            tried = [found for _at, found in self.recorder.reached.get(f"{pair['from']} {pair['to']}", [])]
-            if not tried or tried[-1] is None:
-                raise Trouble(f"guest {pair['from']} does not reach {pair['to']} as it is, so nothing could be learned")
+        # The first round trip may be lost, or take longer than all the rest, where agents are slow to answer.
+        names = [(pair["from"], pair["to"], f"{pair['from']} {pair['to']}") for pair in self.plan.reach]
+        self._wait(self.plan.limits.answer_s, lambda: all(self._reached(name) for _from, _to, name in names))
+        for source, address, name in names:
+            if not self._reached(name):
+                raise Trouble(f"guest {source} does not reach {address} as it is, so nothing could be learned")
+
+    def _reached(self, name: str) -> bool:
+        return any(found is not None for _at, found in self.recorder.reached.get(name, []))
 
     def _arm(self) -> None:
         self.deadman = DeadMan(self.plan, self._fault.undo)

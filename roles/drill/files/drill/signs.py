@@ -102,15 +102,19 @@ def unreached(source: int, address: str) -> Sign:
     return Sign(f"guest {source} does not reach {address}", test)
 
 
-def far(source: int, address: str, at_least_ms: float) -> Sign:
-    """From within a guest an address is reached late."""
+def far(source: int, address: str, more_ms: float) -> Sign:
+    """From within a guest an address is reached by so much later than before the fault, by half of the round trips."""
 
     def test(seen: Recorder, since: float) -> str | None:
-        tried = [found for at, found in seen.reached.get(f"{source} {address}", []) if at >= since]
-        late = [found for found in tried if found is not None and found >= at_least_ms]
-        return f"a round trip of {late[-1]:.0f} ms" if late else None
+        tried = [(at, found) for at, found in seen.reached.get(f"{source} {address}", []) if found is not None]
+        before = [found for at, found in tried if at < since]
+        after = [found for at, found in tried if at >= since]
+        if not before or len(after) < 3:
+            return None
+        usual, now = median(before), median(after)
+        return f"{now:.0f} ms there and back instead of {usual:.0f} ms" if now >= usual + more_ms else None
 
-    return Sign(f"guest {source} reaches {address} only after {at_least_ms:g} ms", test)
+    return Sign(f"guest {source} reaches {address} by {more_ms:g} ms later", test)
 
 
 def says(name: str, read: Callable[[], str], pattern: str) -> Sign:
