@@ -220,7 +220,7 @@ def test_a_thin_pool_that_fills_up_holds_back_its_writer_and_nobody_else(host: S
 ZPOOL = """#!/bin/sh
 leg=$(cat {leg})
 case "$1 $2" in
-"status -LP") printf '  tank ONLINE\\n   mirror-0 ONLINE\\n    /dev/sdb1  ONLINE  0\\n    /dev/sdc1  %s  0\\n' "$leg" ;;
+"status -P") printf '  tank ONLINE\\n   mirror-0 ONLINE\\n    /dev/sdb1  ONLINE  0\\n    /dev/sdc1  %s  0\\n' "$leg" ;;
 "status tank") echo "errors: No known data errors" ;;
 "list -H") [ "$leg" = ONLINE ] && echo ONLINE || echo DEGRADED ;;
 "offline tank") [ "$3" = /dev/sdc1 ] && echo OFFLINE > {leg} ;;

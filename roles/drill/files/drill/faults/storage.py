@@ -121,7 +121,7 @@ def _thin_used(group: str, pool: str) -> float:
 def mirror_leg(plan: Plan, _node: Node) -> Fault:
     """One disk of a ZFS mirror is gone for a while; its guests go on, and it catches up when it is back."""
     pool = str(plan.option("pool"))
-    status = shell.run(["zpool", "status", "-LP", pool])
+    status = shell.run(["zpool", "status", "-P", pool])
     leg = str(plan.options.get("device") or "")
     legs = re.findall(r"^\s+(/dev/\S+)\s+ONLINE", status, re.MULTILINE)
     if not re.search(r"\bmirror-|\braidz", status) or len(legs) < 2:
@@ -141,7 +141,7 @@ def mirror_leg(plan: Plan, _node: Node) -> Fault:
     return Fault(
         targets=(f"disk {leg} of {pool}",),
         inject=f"zpool offline {quote(pool)} {quote(leg)}",
-        undo=f"zpool status -LP {quote(pool)} | grep -q '{leg} *ONLINE' || zpool online {quote(pool)} {quote(leg)}",
+        undo=f"zpool status -P {quote(pool)} | grep -q '{leg} *ONLINE' || zpool online {quote(pool)} {quote(leg)}",
         signs=(signs.says(f"{pool} is degraded", health, "DEGRADED"),),
         outage=False,
         whole=whole,
