@@ -164,15 +164,18 @@ def test_a_directory_that_is_not_filled(host: Stands, path: str, why: str) -> No
 
 
 def test_a_pool_that_has_nothing_left(host: Stands) -> None:
-    made = host.folder / "made"
+    made, kept = host.folder / "made", host.folder / "kept"
     host.program(
         "zfs",
         f"""#!/bin/sh
-case "$1" in
-get) printf '1073741824\n' ;;
-list) [ -e {made} ] ;;
-create) echo "$*" >> {made} ;;
-destroy) rm {made} ;;
+case "$*" in
+*" available "*) echo 1073741824 ;;
+*" refreservation "*) cat {kept} ;;
+list*) [ -e {made} ] ;;
+create*) echo "$*" > {made}; echo 0 > {kept} ;;
+"set refreservation=1073741824 "*) exit 1 ;; # never quite all
+"set refreservation="*) s="${{2#*=}}"; echo "$s" > {kept} ;;
+destroy*) rm {made} ;;
 esac
 """,
     )
@@ -181,7 +184,8 @@ esac
     assert fault.targets == ("1024 MiB that are available in tank/data",)
     host.do(fault.undo)
     host.do(fault.inject)
-    assert made.read_text() == "create -o mountpoint=none -o refreservation=1073741824 tank/data/pvelab-filler\n"
+    assert made.read_text() == "create -o mountpoint=none tank/data/pvelab-filler\n"
+    assert int(kept.read_text()) == 1073741824 - 65536
     for _time in range(2):
         host.do(fault.undo)
         assert not made.exists()

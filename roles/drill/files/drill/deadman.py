@@ -30,6 +30,7 @@ class DeadMan:
         self.script, self.log = plan.home / "undo.sh", plan.home / "undo.log"
         self.armed_file = plan.home / "armed"
         self.unit = f"pvelab-undo-{plan.run}"
+        self.rehearsal = f"pvelab-rehearsal-{plan.run}"
         self.boot_unit = UNITS / f"pvelab-undo-at-boot-{plan.run}.service"
         self.rehearsed = False
         self.armed: float | None = None
@@ -61,7 +62,7 @@ class DeadMan:
 
     def rehearse(self) -> None:
         """Run it while nothing is wrong, as the timer would. Raises Trouble where it fails."""
-        name = f"pvelab-rehearsal-{self.plan.run}"
+        name = self.rehearsal
         argv = [
             "systemd-run",
             "--quiet",
@@ -141,8 +142,10 @@ class DeadMan:
     def disarm(self) -> None:
         """Nothing is armed any more. May be called twice. Raises Trouble where systemd cannot be asked."""
         self.armed_file.unlink(missing_ok=True)
-        shell.attempt(["systemctl", "stop", f"{self.unit}.timer"])
-        shell.attempt(["systemctl", "reset-failed", f"{self.unit}.timer", f"{self.unit}.service"])
+        # A rehearsal that nobody waited for may still be under way.
+        shell.attempt(["systemctl", "stop", f"{self.unit}.timer", f"{self.rehearsal}.service"])
+        names = [f"{self.unit}.timer", f"{self.unit}.service", f"{self.rehearsal}.service"]
+        shell.attempt(["systemctl", "reset-failed", *names])
         if self.boot_unit.exists():
             shell.attempt(["systemctl", "--quiet", "disable", self.boot_unit.name])
             self.boot_unit.unlink(missing_ok=True)

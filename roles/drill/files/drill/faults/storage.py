@@ -59,10 +59,17 @@ def zfs_full(plan: Plan, _node: Node) -> Fault:
     pool = str(plan.option("pool"))
     available = int(shell.run(["zfs", "get", "-Hpo", "value", "available", pool]))
     filler, sync = quote(f"{pool}/{FILLER}"), f"zpool sync {quote(pool.partition('/')[0])}"
-    reserve = f"mountpoint=none -o refreservation={available}"
+    inject = (
+        f"zfs create -o mountpoint=none {filler}",
+        f"free=$(zfs get -Hpo value available {filler})",
+        # Not always is all that is available granted; the last try's answer is the fault's.
+        f"for less in 0 65536 262144; do zfs set refreservation=$((free - less)) {filler} 2>/dev/null && break; done",
+        f'[ "$(zfs get -Hpo value refreservation {filler})" != 0 ]',
+        sync,
+    )
     return Fault(
         targets=(f"{available >> 20} MiB that are available in {pool}",),
-        inject=f"zfs create -o {reserve} {filler}\n{sync}",
+        inject="\n".join(inject),
         undo=(f"! zfs list -H {filler} >/dev/null 2>&1 || zfs destroy {filler}\n{sync}\n{plan.restore(*plan.victims)}"),
         signs=_halted(plan),
         fill={f"zfs {pool}": lambda: _zfs_used(pool)},
