@@ -221,6 +221,8 @@ class FakeNode:
             "/nodes/{node}/lxc": [],
             "/nodes/{node}/tasks": [],
             "/cluster/ha/resources": [],
+            "/version": {"version": "9.1.7", "release": "9.1"},
+            **{f"/nodes/{{node}}/qemu/{n}/status/current": {"running-qemu": "10.1.2"} for n in (101, 103)},
             "/storage/local": {"type": "dir", "path": str(folder)},
             **{f"/nodes/{{node}}/qemu/{n}/config": {"scsi0": f"local:{n}/disk.raw,size=2M"} for n in (101, 103)},
             **more,

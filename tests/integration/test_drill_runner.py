@@ -116,6 +116,7 @@ def test_a_drill_that_passes(host: Host) -> None:
     data = host.run()
     assert (data["verdict"], data["residue"]["left"]) == ("passed", [])
     assert [row["name"] for row in data["states"]] == STATES
+    assert (data["host"]["pve"], data["host"]["qemu"]) == ("9.1.7", "10.1.2")
     assert all(row["ok"] for row in data["states"])
     assert (data["plan"]["inject"], data["plan"]["undo"]) == (host.inject, host.undo)
     marks = data["marks"]

@@ -120,8 +120,8 @@ def _host(plan: Plan) -> dict[str, Any]:
         "boot_id_before": boot,
         "boot_id_after": boot,
         "kernel": platform.release(),
-        "qemu": plan.drill.get("qemu"),
-        "pve": plan.drill.get("pve"),
+        "qemu": None,
+        "pve": None,
         "cpus": os.cpu_count() or 1,
         "memory_mib": memory >> 20,
     }

@@ -96,6 +96,7 @@ class Runner:
             found = guards.look(self.plan, self.node)
             self.journal.data["guards"] = found
             guards.refuse(found)
+            self.journal.data["host"].update(_versions(self.plan, self.node))
             self.fault = faults.prepare(self.plan, self.node)
             self.before = residue.state(self.plan)
             if held := [line for line in self.before["processes"] if line.endswith("held")]:
@@ -289,6 +290,12 @@ class Runner:
             if enough():
                 return
             self.stop.wait(LOOK_S)
+
+
+def _versions(plan: Plan, node: Node) -> dict[str, Any]:
+    """What the node says that it is, and that its guests run in. Raises Silent."""
+    current = node.get(f"/nodes/{{node}}/qemu/{plan.listed[0]}/status/current") if plan.listed else {}
+    return {"pve": node.get("/version").get("version"), "qemu": current.get("running-qemu")}
 
 
 def _words(why: Exception) -> str:

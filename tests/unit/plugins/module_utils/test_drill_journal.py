@@ -131,7 +131,6 @@ def test_seconds_are_told_as_people_say_them(value: float | None, says: str) -> 
     [
         ({}, "7.2 s"),
         ({"metrics/blind_s": None}, "never seen"),
-        ({"metrics/blind_s": None, "host/pve": None}, "no Proxmox VE here"),
         ({"metrics/blind_s": None, "marks/effect": None}, "not known"),
         ({"metrics/blind_s": None, "marks/effect": None, "marks/inject": None}, "not run"),
     ],
