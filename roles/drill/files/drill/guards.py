@@ -102,7 +102,7 @@ def listed(plan: Plan, node: Node) -> Guard:
     unknown = sorted(set(found) - set(plan.listed))
     shared = CLASSES.index(str(plan.drill["blast_radius"])) >= SHARED
     value = f"not listed: {_numbers(unknown)}" if unknown else "all that run are listed"
-    remedy = "stop them, move them away, or list them in drill_bystanders if they may be hit, too"
+    remedy = "stop them, move them away, or list them as bystanders in drill_targets if they may be hit, too"
     return Guard("no unlisted guest runs", not (shared and unknown), value, remedy)
 
 

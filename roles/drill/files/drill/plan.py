@@ -41,7 +41,6 @@ class Guards:
     confirm: str = ""
     tag: str = "drill-ok"
     min_available_mib: int = 64
-    max_fill_percent: float = 90.0
 
 
 @dataclass(frozen=True)

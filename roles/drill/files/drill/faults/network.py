@@ -18,8 +18,8 @@ from .fault import Fault, Prepare, Skip
 def _pairs(plan: Plan) -> list[tuple[int, str]]:
     if not plan.reach:
         raise Trouble(
-            f"drill {plan.drill['name']} needs drill_reach: a guest that reaches an address of a victim now"
-            " ({from: 101, to: 10.10.10.12}), for without it nobody would notice"
+            f"drill {plan.drill['name']} needs reach in its drill_targets: a guest that reaches an address of a victim"
+            " now ({from: 101, to: 10.10.10.12}), for without it nobody would notice"
         )
     return [(int(pair["from"]), str(pair["to"])) for pair in plan.reach]
 
@@ -109,11 +109,11 @@ def netem(plan: Plan, _node: Node) -> Fault:
         own = [row["kind"] for row in rows if row.get("root") and row["kind"] not in DEFAULT_QDISCS]
         if own:
             raise Skip(f"{tap} has a queue of its own ({', '.join(own)}), which this fault would take away")
-    shell.attempt(["modprobe", "sch_netem"])
     how = f"delay {delay}ms" + (f" loss {loss:g}%" if loss else "")
     return Fault(
         targets=tuple(f"{tap}: {how}" for tap in taps),
-        inject="\n".join(f"tc qdisc add dev {tap} root netem {how}" for tap in taps),
+        # The module may be built in; where it is neither, tc says so.
+        inject="\n".join(["modprobe sch_netem || true", *(f"tc qdisc add dev {tap} root netem {how}" for tap in taps)]),
         undo="\n".join(
             f"! tc qdisc show dev {tap} 2>/dev/null | grep -q netem || tc qdisc del dev {tap} root" for tap in taps
         ),
