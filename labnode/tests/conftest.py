@@ -71,8 +71,9 @@ class Client:
 class Server:
     """A labnode process. ``url`` and ``port`` are known once ``start`` has returned; a restart takes the same port."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self.options = options
         self.state = folder / "state"
         self.port = 0
         self.process: subprocess.Popen[bytes] | None = None
@@ -89,6 +90,7 @@ class Server:
         endpoint.unlink(missing_ok=True)
         argv = [sys.executable, "-m", "labnode.cli", "serve", "--listen", f"127.0.0.1:{self.port}", "--kvm", "off"]
         argv += ["--state", str(self.state), "--password-file", str(secret), "--auth-delay", "0.05"]
+        argv += self.options
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(argv, stdout=log, stderr=log)
         process = self.process
@@ -122,6 +124,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 def own_server(tmp_path: Path) -> Iterator[Server]:
     """A node for one test, started."""
     node = Server(tmp_path).start()
+    yield node
+    node.end(signal.SIGKILL)
+
+
+@pytest.fixture
+def verbose_server(tmp_path: Path) -> Iterator[Server]:
+    """A node for one test, started, that tells what it is asked."""
+    node = Server(tmp_path, "--verbose").start()
     yield node
     node.end(signal.SIGKILL)
 

@@ -63,6 +63,12 @@ def test_nearer_replaces_farther_and_users_replace_groups() -> None:
     assert set(permissions(cfg, "u@pve", "/vms/102")) == {"VM.Clone", "VM.Audit"}
 
 
+def test_what_named_a_guest_goes_with_it_and_says_whether_there_was_anything() -> None:
+    cfg = config(("/vms/100", "user", "u@pve", "PVEVMUser", True), p=Pool("", {101}, set()))
+    assert [cfg.drop_guest(vmid) for vmid in (100, 101, 102, 100)] == [True, True, False, False]
+    assert (cfg.acl, cfg.pools["p"].vms) == ({}, set())
+
+
 def test_pools_grant_on_their_members() -> None:
     cfg = config(("/pool/p", "user", "u@pve", "PVEVMUser", True), p=Pool("", {100}, {"local"}))
     assert "VM.PowerMgmt" in permissions(cfg, "u@pve", "/vms/100")
@@ -147,3 +153,22 @@ async def test_login_by_password_ticket_and_second_factor(tmp_path: Path) -> Non
     assert auth.ticket_user(done["ticket"]) == "root@pam"
     with pytest.raises(AuthError):
         await auth.login("root@pam", "secret words", code, None)  # a code works once
+
+
+def test_a_right_password_is_worked_out_once_and_a_wrong_one_never_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    worked_out: list[str] = []
+
+    def slowly(password: str, hashed: str) -> bool:
+        worked_out.append(password)
+        return matches(password, hashed)
+
+    matches = sec.password_matches
+    monkeypatch.setattr(sec, "password_matches", slowly)
+    memory, before, after = sec.PasswordMemory(), sec.hash_password("old"), sec.hash_password("new")
+    assert [memory.matches("old", before) for _ in range(3)] == [True] * 3
+    assert worked_out == ["old"]
+    assert not memory.matches("new", before)
+    assert not memory.matches("new", before), "what was wrong is not kept"
+    assert not memory.matches("old", after), "the user has another password now"
+    assert not memory.matches("old", "")
+    assert memory.matches("new", after)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import ssl
 from pathlib import Path
 
@@ -201,3 +202,16 @@ def test_a_body_that_is_cut_off_changes_nothing(server, root) -> None:
     link.close()
     assert isinstance(requests.get(f"{server.url}/api2/json/access/domains", verify=False, timeout=10).json(), dict)
     assert root.data("GET", "/pools") == []
+
+
+def test_verbose_tells_every_request_and_which_of_its_connection_it_is(verbose_server) -> None:
+    for _connection in range(2):
+        line = connection(verbose_server.port)
+        for path in ("/api2/json/access/domains", "/api2/json/access/domains", "/api2/json/nosuch?password=x"):
+            line.request("GET", path)
+            line.getresponse().read()
+        line.close()
+    verbose_server.end()
+    told = re.findall(r"request (\d+): (.+)$", (verbose_server.folder / "log").read_text(), re.MULTILINE)
+    domains = "GET /api2/json/access/domains 200"
+    assert told == 2 * [("1", domains), ("2", domains), ("3", "GET /api2/json/nosuch 401")]

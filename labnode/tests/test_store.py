@@ -59,6 +59,7 @@ def test_paths_stay_inside(tmp_path: Path) -> None:
 def test_missing_files(tmp_path: Path) -> None:
     store = Store(tmp_path)
     assert store.read("none") == ""
+    assert store.find("none") is None
     assert store.remove("none") is False
     assert store.names("none") == []
 
@@ -85,6 +86,39 @@ async def test_lock_holders_take_turns(tmp_path: Path) -> None:
 
     await asyncio.gather(*(hold() for _ in range(8)))
     assert most == 1
+
+
+async def test_who_came_first_has_the_lock_first_and_who_gave_up_holds_nobody_up(tmp_path: Path) -> None:
+    store, order = Store(tmp_path), []
+
+    async def hold(number: int) -> None:
+        async with store.lock("x"):
+            order.append(number)
+
+    async with store.lock("x"):
+        waiting = [asyncio.create_task(hold(number)) for number in range(6)]
+        await asyncio.sleep(0)
+        waiting[2].cancel()
+        await asyncio.sleep(0)
+    await asyncio.gather(*waiting, return_exceptions=True)
+    assert order == [0, 1, 3, 4, 5] and waiting[2].cancelled()
+
+
+@pytest.mark.parametrize(
+    ("mine", "theirs", "waits"), [(False, False, 1), (True, False, 1), (False, True, 1), (True, True, 0)]
+)
+async def test_another_process_is_waited_for_unless_both_share(
+    tmp_path: Path, mine: bool, theirs: bool, waits: int
+) -> None:
+    async with Store(tmp_path).lock("x", shared=theirs):
+        refused = 0
+        try:
+            async with Store(tmp_path).lock("x", timeout=0.05, shared=mine):
+                pass
+        except ApiError as error:
+            assert "got timeout" in error.message
+            refused = 1
+    assert refused == waits
 
 
 def test_section_files_guard_by_digest(tmp_path: Path) -> None:

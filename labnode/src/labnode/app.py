@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 5.0
 MAX_REQUESTS = 100
+# What ``--verbose`` tells of a request: the how manyth of its connection it is, what was asked for, and the status.
+REQUEST = "request %d: %s %s %d"
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 _API = re.compile(r"^/api2/(?P<format>json|extjs)(?P<path>/.*)?$")
 _COOKIE = re.compile(r"(?:^|\s)PVEAuthCookie=([^;]*)")
@@ -60,6 +62,8 @@ class Front:
             self._served[transport] = self._served.get(transport, 0) + 1
             if response.status >= 400 or self._served[transport] >= MAX_REQUESTS:
                 response.force_close()
+            if log.isEnabledFor(logging.INFO):
+                log.info(REQUEST, self._served[transport], request.method, request.rel_url.raw_path, response.status)
         return response
 
     async def _respond(self, request: web.Request) -> web.Response:

@@ -39,6 +39,7 @@ class Auth:
         self.delay = delay
         self.cfg = usercfg.UserCfg()
         self._key = b""
+        self._passwords = sec.PasswordMemory()
 
     def load(self, root_password: str | None) -> None:
         """Read the files; make the signing key where there is none; set root's password where one is given."""
@@ -161,7 +162,7 @@ class Auth:
         self.store.write(rel, "".join(f"{key} {text}\n" for key, text in sorted(known.items())), 0o600)
 
     def _password_good(self, user: str, password: str) -> bool:
-        return sec.password_matches(password, self._secrets(SHADOW).get(user, ""))
+        return self._passwords.matches(password, self._secrets(SHADOW).get(user, ""))
 
     def set_password(self, user: str, password: str | None) -> None:
         """Set (or with None forget) the password of a user."""

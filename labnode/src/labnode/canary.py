@@ -86,7 +86,7 @@ class Verdict:
 
     lost: acknowledged, not on the disk. rewound: acknowledged, then the disk was set back (a rollback or a restore)
     and the number was used again. overwritten: the ring has come round, which proves nothing either way. corrupt:
-    slots with a damaged record. torn: the one record that was being written when the power went, never acknowledged.
+    slots with a damaged record. torn: records that were being written when the power went, never acknowledged.
     """
 
     slots: int = 0
@@ -202,12 +202,11 @@ def judge(acks: list[Ack], area: Area, errors: dict[str, int] | None = None) -> 
     latest = {ack.seq: ack for ack in acks}
     for ack in acks:
         _place(ack, latest[ack.seq], area, verdict)
-    next_slot = area.slot_of(area.newest + 1)
-    verdict.corrupt = [slot for slot in area.damaged if slot != next_slot]
+    # A boot goes on behind what it finds: the number before its first one may be the one that the last boot began.
+    begun = {area.newest + 1, *(b.seq - 1 for a, b in pairwise(acks) if a.boot != b.boot)} - set(latest)
+    being_written = {area.slot_of(seq) for seq in begun}
+    verdict.corrupt = [slot for slot in area.damaged if slot not in being_written]
     verdict.torn = len(area.damaged) - len(verdict.corrupt)
-    if area.newest + 1 in latest and verdict.torn:  # it was acknowledged: damaged, not torn
-        verdict.corrupt.append(next_slot)
-        verdict.torn = 0
     verdict.newest_acked = max(latest, default=0)
     verdict.unacked = sum(1 for record in area.records.values() if record.seq not in latest)
     verdict.boots = len({ack.boot for ack in acks} | {record.boot for record in area.records.values()})

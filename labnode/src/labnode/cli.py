@@ -21,6 +21,7 @@ from aiohttp import web
 from labnode import __version__, canary, tls
 from labnode.app import KEEPALIVE_S, make_app
 from labnode.errors import ApiError
+from labnode.machine.places import socket_root
 from labnode.node import Node, Settings, build, shutdown
 from labnode.schema.formats import check_named
 
@@ -144,7 +145,8 @@ async def _listen(node: Node, runner: web.AppRunner) -> None:
     port = runner.addresses[0][1]
     host = f"[{settings.host}]" if ":" in settings.host else settings.host
     url, mark = f"https://{host}:{port}", tls.fingerprint(cert)
-    node.store.write("endpoint.json", json.dumps({"url": url, "fingerprint": mark, "node": node.name}) + "\n", 0o644)
+    said = {"url": url, "fingerprint": mark, "node": node.name, "sockets": str(socket_root(settings.state_dir / "run"))}
+    node.store.write("endpoint.json", json.dumps(said) + "\n", 0o644)
     print(f"ready {url}", f"fingerprint {mark}", sep="\n", flush=True)
 
 

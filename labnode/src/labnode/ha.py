@@ -13,7 +13,6 @@ def sid_of(text: str) -> str:
     return f"vm:{text}" if text.isdecimal() else text
 
 
-def state_of(store: Store, sid: str) -> str | None:
-    """The state asked for an HA resource such as ``vm:100``, None when it is not managed."""
-    section = parse_sections(store.read(RESOURCES)).get(sid.partition(":")[2])
-    return section.options.get("state", "started") if section else None
+def states(store: Store) -> dict[str, str]:
+    """The state asked for each HA resource, by its id without the kind: ``100``."""
+    return {i: s.options.get("state", "started") for i, s in parse_sections(store.read(RESOURCES)).items()}

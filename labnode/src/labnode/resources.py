@@ -7,7 +7,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any
 
 from labnode.errors import ApiError
-from labnode.ha import state_of
+from labnode.ha import states
 from labnode.system import System
 
 if TYPE_CHECKING:
@@ -19,11 +19,12 @@ _NAMES = ("name", "lock", "tags")
 
 async def guest_rows(node: Node) -> list[dict[str, Any]]:
     """Every guest: identity, state and counters (bytes, seconds, share of CPU)."""
-    rows = await asyncio.gather(*(_guest_row(node, vmid) for vmid in node.guests.vmids()))
+    managed = states(node.store)
+    rows = await asyncio.gather(*(_guest_row(node, vmid, managed.get(str(vmid))) for vmid in node.guests.vmids()))
     return [row for row in rows if row]
 
 
-async def _guest_row(node: Node, vmid: int) -> dict[str, Any] | None:
+async def _guest_row(node: Node, vmid: int, ha_state: str | None) -> dict[str, Any] | None:
     try:
         info = await node.guests.status(vmid, full=False)
     except ApiError:
@@ -36,7 +37,6 @@ async def _guest_row(node: Node, vmid: int) -> dict[str, Any] | None:
     pool = node.auth.cfg.pool_of(vmid)
     if pool:
         row["pool"] = pool
-    ha_state = state_of(node.store, f"vm:{vmid}")
     return {**row, "hastate": ha_state} if ha_state else row
 
 

@@ -60,6 +60,18 @@ def test_a_restored_guest_is_the_one_backed_up(lab: Served, compress: str) -> No
     assert "name: kept\n" in lab.call("GET", "/nodes/pve1/vzdump/extractconfig", volume=volid)
 
 
+def test_a_restored_guest_has_a_cloud_init_drive_of_its_own(lab: Served) -> None:
+    lab.call("PUT", "100/config", ide2="local:cloudinit", ciuser="me")
+    volid = backup(lab)
+    assert lab.done("POST", "", vmid=120, archive=volid, unique=1) == "OK"
+    assert lab.call("GET", "120/config")["ide2"].startswith("local:120/vm-120-cloudinit.qcow2,media=cdrom")
+    lab.call("PUT", "100/config", delete="ide2")
+    assert lab.done("POST", "120/status/start") == "OK"
+    assert lab.done("POST", "120/status/stop") == "OK"
+    assert lab.done("DELETE", "120") == "OK"
+    assert list((lab.state / "storage/local/images").glob("120/*")) == []
+
+
 @pytest.mark.parametrize(("mode", "after"), [("snapshot", "running"), ("suspend", "running")])
 def test_a_running_guest_goes_on(lab: Served, mode: str, after: str) -> None:
     assert lab.done("POST", "100/status/start") == "OK"

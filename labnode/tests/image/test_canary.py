@@ -139,6 +139,19 @@ def test_what_was_being_written_when_the_power_went_is_torn_not_corrupt(
     assert (verdict.sound, verdict.torn, verdict.corrupt) == (True, 1, [])
 
 
+def test_what_one_boot_has_torn_and_the_next_has_gone_behind_is_no_damage() -> None:
+    def ack(seq: int, boot: str) -> canary.Ack:
+        return canary.Ack(seq, boot, 1, 1, 1, seq)
+
+    def record(seq: int) -> canary.Record:
+        return canary.Record(seq, "0" * 8, 1, 1, 1, seq)
+
+    area = canary.Area(8, {0: record(1), 2: record(3)}, [1])
+    assert canary.judge([ack(1, "a"), ack(3, "b")], area).torn == 1
+    assert canary.judge([ack(1, "a"), ack(3, "a")], area).corrupt == [1], "no boot has cut it off"
+    assert canary.judge([ack(2, "a"), ack(3, "b")], area).corrupt == [1], "it was acknowledged"
+
+
 def test_a_rollback_is_seen_as_rewound_numbers(program: Path, disk: Path, tmp_path: Path) -> None:
     serial = tmp_path / "serial"
     beat(program, disk, serial, 10, signal.SIGTERM)

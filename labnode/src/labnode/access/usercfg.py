@@ -86,11 +86,15 @@ class UserCfg:
         """Forget everything granted to a user, group or token."""
         self.acl = {key: flag for key, flag in self.acl.items() if (key.kind, key.ugid) != (kind, ugid)}
 
-    def drop_guest(self, vmid: int) -> None:
-        """Forget a guest that is gone: its pool membership and its ACLs."""
-        for pool in self.pools.values():
+    def drop_guest(self, vmid: int) -> bool:
+        """Forget a guest that is gone: its pool membership and its ACLs. Whether there was anything to forget."""
+        pools = [pool for pool in self.pools.values() if vmid in pool.vms]
+        for pool in pools:
             pool.vms.discard(vmid)
-        self.acl = {key: flag for key, flag in self.acl.items() if key.path != f"/vms/{vmid}"}
+        kept = {key: flag for key, flag in self.acl.items() if key.path != f"/vms/{vmid}"}
+        dropped = bool(pools) or len(kept) < len(self.acl)
+        self.acl = kept
+        return dropped
 
 
 def _enc(text: str) -> str:

@@ -68,7 +68,8 @@ async def node_tasks(ctx: Ctx) -> Answer:
         entries += tasks.active()
     if source in ("archive", "all"):
         entries += tasks.archive()
-    chosen = [entry for entry in entries if _filter(ctx)(entry)]
+    wanted = _filter(ctx)
+    chosen = [entry for entry in entries if wanted(entry)]
     start, limit = ctx.params.get("start", 0), ctx.params.get("limit", 50)
     rows = [_shown(entry) for entry in chosen[start : start + limit]]
     for row in rows:

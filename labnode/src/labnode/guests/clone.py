@@ -210,10 +210,7 @@ async def _pointed(g: GuestService, drive: Drive, volid: str) -> Drive:
 
 async def _cloudinit(g: GuestService, req: Clone, drive: Drive, out: Out) -> str:
     storeid = req.storage or drive.storeid or "local"
-    in_files = "qcow2" in g.storage.formats(storeid)
-    fmt = g.storage.parse(drive.file).fmt if in_files else "raw"
-    name = f"vm-{req.newid}-cloudinit" + (f".{fmt}" if in_files else "")
-    return await g.storage.alloc(storeid, req.newid, fmt, disks.CLOUDINIT_SIZE, name=name, log=out.log)
+    return await disks.cloudinit_copy(g, req.newid, storeid, drive.file, out)
 
 
 async def copy_volume(g: GuestService, req: Clone, drive: Drive, out: Out) -> str:

@@ -122,12 +122,23 @@ async def _cloudinit(g: GuestService, req: Request, drive: Drive, made: Made, ou
     if not storeid:
         raise ApiError("no storage ID specified (and no default storage)")
     _one_cloudinit(req, made, drive.key)
-    in_files = "qcow2" in g.storage.formats(storeid)
-    fmt = drive.options.pop("format", "qcow2" if in_files else "raw")
-    name = f"vm-{req.vmid}-cloudinit" + (f".{fmt}" if in_files else "")
-    drive.file = await g.storage.alloc(storeid, req.vmid, fmt, CLOUDINIT_SIZE, name=name, log=out.log)
+    drive.file = await cloudinit_volume(g, req.vmid, storeid, drive.options.pop("format", None), out)
     drive.options["media"] = "cdrom"
     made.volids.append(drive.file)
+
+
+async def cloudinit_volume(g: GuestService, vmid: int, storeid: str, fmt: str | None, out: Out) -> str:
+    """A new volume for the guest's cloud-init data, in the format that is asked for or the storage's own."""
+    in_files = "qcow2" in g.storage.formats(storeid)
+    fmt = fmt or ("qcow2" if in_files else "raw")
+    name = f"vm-{vmid}-cloudinit" + (f".{fmt}" if in_files else "")
+    return await g.storage.alloc(storeid, vmid, fmt, CLOUDINIT_SIZE, name=name, log=out.log)
+
+
+async def cloudinit_copy(g: GuestService, vmid: int, storeid: str, source: str, out: Out) -> str:
+    """The same for a guest that is made of another: in the format of its ``source`` where the storage takes it."""
+    fmt = g.storage.parse(source).fmt if "qcow2" in g.storage.formats(storeid) else None
+    return await cloudinit_volume(g, vmid, storeid, fmt, out)
 
 
 async def _new(g: GuestService, req: Request, drive: Drive, made: Made, out: Out) -> None:

@@ -31,8 +31,8 @@ def add_to_pool(g: GuestService, vmid: int, pool: str) -> None:
 
 def forget(g: GuestService, vmid: int) -> None:
     """A guest is gone: its pool membership, its ACLs and its firewall rules go too."""
-    g.node.auth.cfg.drop_guest(vmid)
-    g.node.auth.save()
+    if g.node.auth.cfg.drop_guest(vmid):
+        g.node.auth.save()
     g.store.remove(f"etc/firewall/{vmid}.fw")
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING
 
-from labnode.guests import clone, configfile, create, destroy
-from labnode.guests.configfile import GuestConfig
+from labnode.guests import clone, configfile, create, destroy, disks
+from labnode.guests.configfile import GuestConfig, Section
+from labnode.guests.drive import drives
 from labnode.guests.out import Out
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ async def _restore(g: GuestService, req: create.Create, out: Out) -> None:
     g.save(req.vmid, GuestConfig({"lock": "create"}))
     text, volumes = await _unpackers[0](g, req.archive or "", req.vmid, req.storage, out.log)
     old = configfile.parse(text, str(req.vmid)).main
+    volumes |= await _cloudinit(g, req, old, out)
     conf = GuestConfig(create.restored_section(g, req, old, volumes))
     was_template = conf.main.pop("template", None) == "1"
     g.save(req.vmid, conf)
@@ -56,3 +58,13 @@ async def _restore(g: GuestService, req: create.Create, out: Out) -> None:
         conf.main["template"] = "1"
         g.save(req.vmid, conf)
         await clone.make_bases(g, req.vmid, conf)
+
+
+async def _cloudinit(g: GuestService, req: create.Create, old: Section, out: Out) -> dict[str, str]:
+    """A backup does not hold the cloud-init drive: the guest gets a new one, and a start fills it."""
+    found = {}
+    for drive in drives(old):
+        if drive.is_cloudinit and drive.storeid:
+            storeid = req.storage or drive.storeid
+            found[drive.key] = await disks.cloudinit_copy(g, req.vmid, storeid, drive.file, out)
+    return found

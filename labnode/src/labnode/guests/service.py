@@ -60,10 +60,11 @@ class GuestService:
 
     def load(self, vmid: int) -> GuestConfig:
         """The configuration; ApiError "Configuration file 'nodes/N/qemu-server/ID.conf' does not exist"."""
-        if not self.exists(vmid):
+        text = self.store.find(self.rel(vmid))
+        if text is None:
             path = f"nodes/{self.node.name}/qemu-server/{vmid}.conf"
             raise ApiError(f"Configuration file '{path}' does not exist")
-        return configfile.parse(self.store.read(self.rel(vmid)), str(vmid))
+        return configfile.parse(text, str(vmid))
 
     def save(self, vmid: int, conf: GuestConfig) -> None:
         """Write the configuration durably; its digest is the new one afterwards."""

@@ -85,7 +85,8 @@ class Places:
     def pid(self) -> int | None:
         """The guest's process, None when it is gone. A reused pid is told apart by the command line naming this
         guest's socket."""
-        return live_pid(self.pid_file, str(self.socket("qmp")))
+        # Asked for every guest of a list, most of which have no such file.
+        return live_pid(self.pid_file, str(self.socket("qmp"))) if self.pid_file.exists() else None
 
 
 def live_pid(pid_file: Path, mark: str) -> int | None:

@@ -41,6 +41,9 @@ def check_object(
     """Check a set of named values; aliases come back under their real names. Refusals go to ``errors`` by path."""
     known = _unaliased(schema, values, path, errors)
     for name, facts in schema.items():
+        # A method may take several hundred parameters, of which a request gives a handful.
+        if facts.get("optional") and known.get(name) is None:
+            continue
         refusal = _check_prop(facts, known.get(name), _join(path, name))
         if refusal:
             errors[_join(path, name)] = refusal
