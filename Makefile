@@ -19,12 +19,12 @@ RESULTS := .build/results
 help: ## Show this list
 	@echo "pvelab.proxmox: Proxmox VE as code, with a node to try it on. Start with 'make demo'."
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # ---------------------------------------------------------------------------------------------- to use it
 
 .PHONY: demo demo-down image
-demo: run-env ## Start the embedded node, provision the example lab, show it, tear it down (KEEP=1: leave it up)
+demo: run-env ## Start the embedded node, provision the example lab, break it twice, tear it down (KEEP=1: leave it up)
 	@tools/demo
 
 demo-down: ## Stop what `make demo KEEP=1` left running and remove it
@@ -51,8 +51,9 @@ drill: ## Break one thing on the lab machine, measure, prove that it recovers: D
 	@lab/lab api GET /nodes/pve1/qemu/103/config >/dev/null 2>&1 || ansible-playbook -i inventories/lab playbooks/site.yml
 	@ansible-playbook -i inventories/lab lab/drill.yml -e drill_name=$(DRILL) $(if $(CHECK),--check)
 
-image: run-env ## Build the guest image that the demo's guests boot
+image: run-env ## Build the guest image that the demo's guests boot, and the one that is a boot sector
 	@labnode/image/build
+	@labnode/image/build-bootsector
 
 # ---------------------------------------------------------------------------------------------- to work on it
 
@@ -79,7 +80,7 @@ test: dev ## Run everything below, and show one summary
 	@python tools/test_all.py $(PARTS)
 
 .PHONY: test-all nested storage network
-LABS ?= nested drills storage network node
+LABS ?= nested stories drills storage network node
 test-all: dev lab-env ## `make test`, then the scenarios that need a lab machine (LABS), and one summary
 	@python tools/test_all.py $(PARTS) --then $(LABS)
 
@@ -87,7 +88,12 @@ nested: dev lab-env ## Scenario `nested`: the host's half on a real kernel, in a
 	@labnode/image/build
 	@env -u ANSIBLE_CONFIG molecule test --scenario-name nested
 
-.PHONY: drills
+.PHONY: stories drills
+stories: dev ## Whole stories, minutes each: the demo, a controller killed in the middle, failure drills on the embedded node
+	@labnode/image/build
+	@mkdir -p $(RESULTS)
+	@$(PYTEST) -n 0 --junit-xml=$(RESULTS)/stories.xml tests/stories
+
 drills: dev lab-env ## Scenario `drills`: failure drills on a lab's guests, each for real
 	@labnode/image/build
 	@env -u ANSIBLE_CONFIG molecule test --scenario-name drills
@@ -129,10 +135,10 @@ contract: dev ## labnode against recordings from a real Proxmox VE node
 
 # One process more than the others, because much of what it does is waiting for guests and nodes; and what takes longest
 # first, so that no process ends long after the others.
-LONGEST := $(addprefix tests/integration/test_,$(addsuffix .py,demo installer_role kill guest_image neighbours))
+LONGEST := $(addprefix tests/integration/test_,$(addsuffix .py,vm_life kill neighbours))
 integration: dev ## The collection and other people's clients against a running labnode
 	@mkdir -p $(RESULTS)
-	@$(PYTEST) -n 3 --no-loadscope-reorder --junit-xml=$(RESULTS)/integration.xml $(LONGEST) tests/integration
+	@$(PYTEST) -n 3 --no-loadscope-reorder --junit-xml=$(RESULTS)/integration.xml $(LONGEST) tests/integration tests/bench
 
 molecule: dev ## Scenario `default`: create, converge, idempotence, check, verify, destroy
 	@env -u ANSIBLE_CONFIG molecule test
@@ -141,6 +147,13 @@ build: dev ## Build the collection's archive, install it offline elsewhere, use 
 	@mkdir -p $(RESULTS) .build/dist
 	@$(PYTEST) -n 0 --junit-xml=$(RESULTS)/build.xml tests/build
 	@ansible-galaxy collection build --force --output-path .build/dist
+
+.PHONY: bench
+bench: ## Time lists of guests: ours, a loop of community.proxmox, a bare client (BENCH_GUESTS="20 100"; MARKDOWN=1: write the page)
+	@tools/system run
+	@tools/venv bench
+	@tools/collection-tree
+	@PYTHONPATH=.build $(BIN)/python -m ansible_collections.pvelab.proxmox.tests.bench.run $(if $(MARKDOWN),--markdown)
 
 .PHONY: clean
 clean: ## Remove everything that make made (not the demo's state: see demo-down)

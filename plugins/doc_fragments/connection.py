@@ -114,3 +114,56 @@ attributes:
     membership:
       - pvelab.proxmox.api
 """
+
+    # Beside the fragment itself: what Ansible looks up for a plugin, a module does by itself (api_options.py).
+    PLUGIN = r"""
+options:
+  api_host:
+    env:
+      - name: PROXMOX_HOST
+  api_hosts:
+    env:
+      - name: PROXMOX_HOSTS
+  api_port:
+    env:
+      - name: PROXMOX_PORT
+  api_local:
+    env:
+      - name: PROXMOX_LOCAL
+  api_user:
+    env:
+      - name: PROXMOX_USER
+  api_password:
+    env:
+      - name: PROXMOX_PASSWORD
+  api_otp:
+    env:
+      - name: PROXMOX_OTP
+  api_token_id:
+    env:
+      - name: PROXMOX_TOKEN_ID
+  api_token_secret:
+    env:
+      - name: PROXMOX_TOKEN_SECRET
+  api_fingerprint:
+    env:
+      - name: PROXMOX_FINGERPRINT
+  ca_path:
+    env:
+      - name: PROXMOX_CA_PATH
+  validate_certs:
+    env:
+      - name: PROXMOX_VALIDATE_CERTS
+  api_timeout:
+    env:
+      - name: PROXMOX_API_TIMEOUT
+  api_task_timeout:
+    env:
+      - name: PROXMOX_TASK_TIMEOUT
+  api_lock_timeout:
+    env:
+      - name: PROXMOX_LOCK_TIMEOUT
+  api_retries:
+    env:
+      - name: PROXMOX_RETRIES
+"""

@@ -9,23 +9,29 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from copy import copy
+from dataclasses import replace
 from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import unquote
 
 from . import api_traces
+from .api_crew import Crew
 from .api_errors import Locked, NotFound, Scrubber, Unknown, Unreachable, refusal, silence
 from .api_files import LocalFile, measure
 from .api_https import HttpsWire
 from .api_local import LocalWire, have_pvesh
 from .api_locks import Locks
 from .api_options import CONNECTION, CONSTRAINTS, Settings, settings
+from .api_pool import Pool
 from .api_tasks import Upid, Waiter, upid
-from .api_termination import Termination
+from .api_termination import Bell, Termination
 from .api_wire import MissingLibrary, NoAnswer, Refused, Reply, Request, Wire
 from .core import complaints
+from .core.progress import Progress
 from .core.steps import Call, Failure
 
 # A write that is carried out before it is answered may take long: a storage is activated, a device is plugged in.
@@ -35,6 +41,8 @@ WRITE_TIMEOUT_S = 120.0
 TRACE_FOR_S = 15.0
 TRACE_BETWEEN_NODES_FOR_S = 35.0
 _ONCE_PER_RUN = frozenset({"/version"})
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 class Api:
@@ -56,7 +64,11 @@ class Api:
         pause: Callable[[float], None] = time.sleep,
     ) -> None:
         self.warnings: list[str] = []
+        self.progress = Progress()
         self.read_only = read_only
+        self.busy: Callable[[], None] = lambda: None
+        """Called when the node could not keep up: a lock was not to be had in time, or it did not answer."""
+        self._told: Callable[[], bool] = lambda: False
         self._wire = wire
         self._options = options
         self._clock = clock
@@ -74,6 +86,12 @@ class Api:
         wire: Wire = HttpsWire(options) if options.hosts else LocalWire()
         return cls(wire, options, read_only=read_only)
 
+    @classmethod
+    def for_many(cls, params: Mapping[str, Any], *, read_only: bool = False) -> Api:
+        """The same for reads from several threads: each has a connection of its own, and all have one login."""
+        options = settings(params, have_pvesh=have_pvesh())
+        return cls(Pool(options) if options.hosts else LocalWire(), options, read_only=read_only)
+
     def __enter__(self) -> Api:
         return self
 
@@ -88,6 +106,38 @@ class Api:
     def close(self) -> None:
         """Give the connections back."""
         self._wire.close()
+
+    def each(self, work: Callable[[T], R], items: Iterable[T], *, parallel: int) -> list[R]:
+        """``work(item)`` for each item, so many at once: the results, in the order of the items.
+
+        For an Api ``for_many``. Raises the first Failure, once what had been begun is over.
+        """
+        waiting = list(items)
+        with ThreadPoolExecutor(max(1, min(parallel, len(waiting)))) as pool:
+            begun = [pool.submit(work, item) for item in waiting]
+            try:
+                return [future.result() for future in begun]
+            finally:
+                for future in begun:
+                    future.cancel()
+
+    def hurried(self, timeout_s: float) -> Api:
+        """The same for reads that are asked once and waited for no longer than this. There is nothing more to close."""
+        other = copy(self)
+        other._options = replace(self._options, timeout_s=timeout_s, retries=0)
+        return other
+
+    def crew(self) -> Crew:
+        """For work on many objects at once: connections of its own, with one login for all."""
+        wire = Pool(self._options) if self._options.hosts else self._wire
+
+        def member(bell: Bell, *, read_only: bool) -> Api:
+            part = Api(wire, self._options, read_only=read_only or self.read_only, pause=bell.pause)
+            part._told, part._tasks, part._kept = bell.rung, self._tasks, self._kept
+            part.progress = self.progress
+            return part
+
+        return Crew(member, wire.close)
 
     def get(self, path: str, /, **params: Any) -> Any:
         """The ``data`` of one GET. ``path`` is below /api2/json and URL-encoded; parameters that are None are not sent.
@@ -122,6 +172,8 @@ class Api:
         request = self._request(step)
         if self.read_only and request.writes:
             raise Failure(f"a write was attempted in check mode, which is a bug: {request}.", request=str(request))
+        if step.label:
+            self.progress.tell(text=step.label)
         give_up = self._clock() + self._options.lock_timeout_s
         tries = self._pauses()
         while True:
@@ -135,6 +187,7 @@ class Api:
                 pause = next(tries) if locked.status is None else None
                 if pause is None:
                     raise
+                self.busy()
                 self._pause(pause)
 
     def version(self) -> tuple[int, ...]:
@@ -147,7 +200,7 @@ class Api:
         known = upid(task)
         if known is None:
             raise Failure(f"'{task}' is not a task: it does not have the form of a UPID.")
-        with Termination() as termination:
+        with Termination(self._told) as termination:
             self._waiter.wait(known, timeout_s or self._options.task_timeout_s, termination)
 
     def log(self, task: str, lines: int = 50) -> list[str]:
@@ -166,10 +219,14 @@ class Api:
         patience = max(self._options.timeout_s, WRITE_TIMEOUT_S)
         if not self._options.hosts:
             patience = max(patience, step.timeout_s or self._options.task_timeout_s)
-        return Request(step.method, step.path, step.params, step.file, patience)
+        tell = self._tell if step.file and self.progress.listens else None
+        return Request(step.method, step.path, step.params, step.file, patience, tell)
+
+    def _tell(self, text: str) -> None:
+        self.progress.tell(text=text)
 
     def _carry_out(self, request: Request, timeout_s: float) -> Any:
-        with Termination() as termination:
+        with Termination(self._told) as termination:
             # pvesh answers when the task is over, which may take hours: there the signal has its way at once.
             with termination.held() if self._options.hosts else nullcontext():
                 data = self._send(request).data
@@ -203,9 +260,10 @@ class Api:
                     return self._recover(request, cause, began, TRACE_BETWEEN_NODES_FOR_S)
                 failure = refusal(refused, request, self._wire.user, self._scrub)
                 self._name_version(failure)
-                again = is_passing(refused)
+                again = is_passing(refused) or (not request.writes and complaints.is_timeout(refused.message))
             if not again or pause is None:
                 raise failure
+            self.busy()
             self._pause(pause)
         raise AssertionError("the last pause is None")
 
@@ -241,11 +299,19 @@ class Api:
                 looked = f" There is no task of it on {expected.node}."
             except Unreachable:
                 listed = []
-            found = expected.newest(listed, self._wire.user, began + self._wire.skew_s, frozenset(self._tasks))
+            since = began + self._wire.skew_s
+            fitting = expected.fitting(listed, self._wire.user, since, frozenset(self._tasks))
+            found = next((task for task in fitting if self._is_it(expected, task)), None)
             if found is not None or self._clock() >= deadline:
                 return found, looked
             self._pause(pause)
             pause = min(pause * 1.5, 2.0)
+
+    def _is_it(self, expected: api_traces.Trace, task: Upid) -> bool:
+        try:
+            return expected.told_by(self._waiter.head(task) if expected.made else ())
+        except Unreachable:
+            return False
 
     def _name_version(self, failure: Failure) -> None:
         """Say which version of Proxmox VE it is that does not know an option."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from typing import ClassVar
 
 from .api_wire import NoAnswer, Refused, Request
 from .core import complaints
@@ -21,6 +22,8 @@ class Taken(Failure):
 
 class Locked(Failure):
     """The guest is locked, or a lock could not be had in time. Nothing was done."""
+
+    again: ClassVar[bool] = True
 
 
 class Stale(Failure):
@@ -46,9 +49,13 @@ class ParameterErrors(Failure):
 class Unreachable(Failure):
     """No node answered, and nothing was done."""
 
+    again: ClassVar[bool] = True
+
 
 class Unknown(Failure):
     """A write got no answer and left no trace: it may or may not have been carried out."""
+
+    again: ClassVar[bool] = True
 
 
 class TimedOut(Failure):

@@ -11,13 +11,15 @@ import io
 import json
 import logging
 import os
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from email.utils import parsedate_to_datetime
+from importlib.util import find_spec
 from typing import Any
 
-from .api_login import PasswordLogin, TokenLogin
+from .api_login import Login, login_for
 from .api_options import Settings, is_loopback
 from .api_tls import IDLE_LIMIT_S, Adapter, Watch, context
 from .api_wire import MissingLibrary, NoAnswer, Refused, Reply, Request, form
@@ -38,10 +40,6 @@ try:
 except ImportError:
     MISSING = MISSING or "proxmoxer"
     JsonSerializer = ProxmoxHTTPAuthBase = ProxmoxHttpSession = object  # type: ignore[assignment, misc]
-try:
-    import requests_toolbelt
-except ImportError:
-    requests_toolbelt = None  # type: ignore[assignment]
 
 CONNECT_TIMEOUT_S = 10.0
 
@@ -83,7 +81,7 @@ class _Auth(ProxmoxHTTPAuthBase):
 class _Session(ProxmoxHttpSession):
     """proxmoxer's session with our trust and timeouts, without redirects and without stale connections."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float]) -> None:
+    def __init__(self, settings: Settings, clock: Callable[[], float], trust: ssl.SSLContext) -> None:
         ProxmoxHttpSession.__init__(self)
         self._clock = clock
         self._used = clock()
@@ -92,7 +90,7 @@ class _Session(ProxmoxHttpSession):
         self.skew_s = 0.0
         # The environment is asked for proxies only, see _proxies.
         self.trust_env = False
-        self.adapter = Adapter(context(settings), self.watch)
+        self.adapter = Adapter(trust, self.watch)
         self.mount("https://", self.adapter)
         self.headers["accept"] = "application/json"
 
@@ -128,10 +126,17 @@ class _Session(ProxmoxHttpSession):
 class HttpsWire:
     """HTTPS to one of several nodes: the first that can be reached. Nothing happens before the first request."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = time.monotonic,
+        login: Login | None = None,
+        trust: Callable[[Settings], ssl.SSLContext] = context,
+    ) -> None:
         self._settings = settings
         self._clock = clock
-        self._login = TokenLogin(settings) if settings.token_name else PasswordLogin(settings, clock)
+        self._login: Login = login or login_for(settings, clock)
+        self._trust = trust
         self._session: _Session | None = None
         self._hosts = list(settings.hosts)
         self.user = settings.identity
@@ -216,7 +221,7 @@ class HttpsWire:
             # At its INFO level proxmoxer logs what it sends, passwords included.
             logging.getLogger("proxmoxer").setLevel(logging.WARNING)
             logging.getLogger("proxmoxer.core").setLevel(logging.WARNING)
-            self._session = _Session(self._settings, self._clock)
+            self._session = _Session(self._settings, self._clock, self._trust(self._settings))
         return self._session
 
     def _no_answer(self, error: Exception, session: _Session) -> NoAnswer:
@@ -238,6 +243,21 @@ class HttpsWire:
         return NoAnswer(f"{where} cannot be reached: {text}", sent=False, permanent=unknown, remedy=remedy)
 
 
+class _Source(io.FileIO):
+    """A file that says how much of it has been read."""
+
+    def __init__(self, path: str, say: Callable[[str], None]) -> None:
+        super().__init__(path)
+        self._say = say
+        self._gib = os.fstat(self.fileno()).st_size / 2**30
+
+    def read(self, size: int | None = -1) -> bytes:
+        piece = super().read(size)
+        done = 100 * self.tell() / 2**30 / self._gib if self._gib else 100
+        self._say(f"{done:.0f} % of {self._gib:.1f} GiB sent")
+        return piece
+
+
 @contextmanager
 def _upload(request: Request) -> Iterator[dict[str, Any]]:
     """The form of a request, with the file that it uploads open. proxmoxer streams it when it is large.
@@ -249,11 +269,13 @@ def _upload(request: Request) -> Iterator[dict[str, Any]]:
         yield fields
         return
     try:
-        source = io.FileIO(request.file)
+        source = _Source(request.file, request.tell) if request.tell else io.FileIO(request.file)
     except OSError as error:
         raise NoAnswer(f"{request.file} cannot be read: {error.strerror}", sent=False, permanent=True) from error
     with source:
-        if os.fstat(source.fileno()).st_size > backend.STREAMING_SIZE_THRESHOLD and requests_toolbelt is None:
+        large = os.fstat(source.fileno()).st_size > backend.STREAMING_SIZE_THRESHOLD
+        # Looked for and not imported: proxmoxer does that when it streams, and hardly any task uploads anything.
+        if large and find_spec("requests_toolbelt") is None:
             raise MissingLibrary("requests_toolbelt")
         source.name = str(fields.get("filename") or request.file)
         yield {**{name: str(value) for name, value in fields.items()}, "filename": source}

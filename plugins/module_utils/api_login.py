@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote
 
 from .api_errors import Unauthorized
@@ -32,6 +33,19 @@ class Ticket:
     value: str
     csrf: str
     born: float
+
+
+class Login(Protocol):
+    """How a session proves who it is."""
+
+    def headers(self, method: str) -> dict[str, str]:
+        """What to send along with a request."""
+
+    def ready(self, post: Post) -> None:
+        """Log in where that is needed. Raises Refused."""
+
+    def renew(self, post: Post) -> bool:
+        """Whether there is another proof after one was refused. Raises Refused."""
 
 
 class TokenLogin:
@@ -118,6 +132,40 @@ class PasswordLogin:
                 )
             return otp
         return f"{_guess(otp)}:{otp}"
+
+
+class SharedLogin:
+    """One login for sessions in several threads: one asks, the others wait for its ticket."""
+
+    def __init__(self, login: Login) -> None:
+        self._login = login
+        self._lock = threading.Lock()
+        self._mine = threading.local()
+        self._renewals = 0
+
+    def headers(self, method: str) -> dict[str, str]:
+        """What to send along with a request."""
+        with self._lock:
+            self._mine.seen = self._renewals
+            return self._login.headers(method)
+
+    def ready(self, post: Post) -> None:
+        """Log in where that is needed. Raises Refused."""
+        with self._lock:
+            self._login.ready(post)
+
+    def renew(self, post: Post) -> bool:
+        """A new ticket, unless another thread has fetched one since this one's was sent. Raises Refused."""
+        with self._lock:
+            if getattr(self._mine, "seen", 0) != self._renewals:
+                return True
+            self._renewals += 1
+            return self._login.renew(post)
+
+
+def login_for(settings: Settings, clock: Callable[[], float] = time.monotonic) -> Login:
+    """The login that the options ask for."""
+    return TokenLogin(settings) if settings.token_name else PasswordLogin(settings, clock)
 
 
 def second_factors(ticket: str) -> list[str]:

@@ -13,6 +13,7 @@ from .api_errors import Interrupted, Locked, TaskFailed, TimedOut, Unreachable
 from .api_termination import Termination
 from .api_wire import Reply
 from .core import complaints
+from .core.progress import Progress
 from .core.steps import Failure
 
 # UPID:node:pid:pstart:starttime:type:id:user: (pve-common UPID.pm); the id may be empty.
@@ -26,6 +27,8 @@ UNKNOWN_FOR_S = 5.0
 # How long the node may be out of reach while a task runs there: pveproxy restarts, networks reload.
 OUT_OF_REACH_FOR_S = 60.0
 TAIL_LINES = 20
+# How often the log of a running task is read for somebody who watches.
+WATCHED_EVERY_S = 2.0
 _PAGE = 500
 
 
@@ -61,6 +64,7 @@ class Line(Protocol):
     """What waiting needs of the seam."""
 
     warnings: list[str]
+    progress: Progress
 
     def ask(self, path: str, /, **params: Any) -> Reply:
         """One GET with everything that came beside its data. Raises Failure."""
@@ -94,6 +98,10 @@ class Waiter:
             return
         raise self._failed(task, exit_status)
 
+    def head(self, task: Upid, lines: int = TAIL_LINES) -> list[str]:
+        """The first lines of the task's log. Raises Failure."""
+        return _texts(self._line.ask(f"{task.path}/log", start=0, limit=lines).data)
+
     def tail(self, task: Upid, lines: int = TAIL_LINES) -> list[str]:
         """The last lines of the task's log. Raises Failure."""
         found = self._line.ask(f"{task.path}/log", start=0, limit=_PAGE)
@@ -112,6 +120,7 @@ class Waiter:
         """Ask with growing pauses until the task has stopped."""
         began = reached = self._clock()
         pause = FIRST_PAUSE_S
+        watched = _Watched(self._line, task, began)
         while True:
             termination.check()
             try:
@@ -131,6 +140,7 @@ class Waiter:
                     f"task {task} is still running after {timeout_s:g} seconds. It goes on; look at its log, "
                     f"or give it longer with api_task_timeout: {task.text}"
                 )
+            watched.show(self._clock())
             self._pause(min(pause, left))
             pause = min(pause * 1.5, LONGEST_PAUSE_S)
 
@@ -155,6 +165,32 @@ class Waiter:
         lines = [line for line in self._log_of_failure(task) if re.match(r"(?:WARN|WARNING)\b:?", line)]
         told = [re.sub(r"^(?:WARN|WARNING)\b:?\s*", "", line) for line in lines] or [exit_status]
         return [f"task {task}: {text}" for text in told]
+
+
+class _Watched:
+    """Shows the last line of a task's log, where somebody watches; else it asks the node nothing."""
+
+    def __init__(self, line: Line, task: Upid, began: float) -> None:
+        self._line = line
+        self._task = task
+        self._looked = began
+        self._read = 0
+
+    def show(self, now: float) -> None:
+        """Tell the newest line. A log that cannot be read now is no reason to stop waiting."""
+        if not self._line.progress.listens or now - self._looked < WATCHED_EVERY_S:
+            return
+        self._looked = now
+        try:
+            found = self._line.ask(f"{self._task.path}/log", start=self._read, limit=_PAGE)
+        except Failure:
+            return
+        texts = _texts(found.data)
+        # The last line is read again, so that there is always one; of a long log the middle is left out.
+        self._read = max(found.total or 0, self._read + len(texts)) - 1 if texts else self._read
+        said = [text for text in texts if text.strip()]
+        if said:
+            self._line.progress.tell(text=f"{self._task.kind} {self._task.id}: {said[-1]}")
 
 
 def _did_nothing(log: list[str], exit_status: str) -> bool:

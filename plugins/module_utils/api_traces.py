@@ -77,24 +77,33 @@ _TRACES = tuple(
 
 @dataclass(frozen=True)
 class Trace:
-    """The task to look for: on ``node``, of one of ``kinds``, and with ``id`` unless that is None."""
+    """The task to look for: on ``node``, of one of ``kinds``, and with ``id`` unless that is None.
+
+    The task of a clone bears the id of its source, of which there may be many clones at once. ``made`` is the id of the
+    new guest, which stands in the log (qemu-server API2/Qemu.pm clone_vm), or "" for all other tasks.
+    """
 
     node: str
     kinds: frozenset[str]
     id: str | None
+    made: str = ""
 
     @property
     def path(self) -> str:
         """Where the node lists its tasks."""
         return f"/nodes/{quote(self.node, safe='')}/tasks"
 
-    def newest(
+    def fitting(
         self, tasks: Iterable[Mapping[str, Any]], user: str, since_s: float, known: frozenset[str]
-    ) -> Upid | None:
-        """The newest task of a list that ``user`` started after ``since_s`` and that is not one of ``known``."""
+    ) -> list[Upid]:
+        """The tasks of a list that ``user`` started after ``since_s`` and that are none of ``known``; newest first."""
         parts = [upid(str(t.get("upid"))) for t in tasks]
         mine = [t for t in parts if t and t.text not in known and self._fits(t, user, since_s - CLOCK_SLACK_S)]
-        return max(mine, key=lambda t: t.start, default=None)
+        return sorted(mine, key=lambda t: t.start, reverse=True)
+
+    def told_by(self, log: Iterable[str]) -> bool:
+        """Whether the log of a fitting task is that of this one."""
+        return not self.made or any(line.endswith(f" with ID {self.made}") for line in log)
 
     def _fits(self, task: Upid, user: str, since_s: float) -> bool:
         right = task.kind in self.kinds and task.user == user and task.start >= since_s
@@ -113,5 +122,6 @@ def trace(request: Request) -> Trace | None:
         else:
             given = request.params.get(source)
             wanted = None if given is None else str(given)
-        return Trace(unquote(found["node"]), kinds, wanted)
+        made = str(request.params.get("newid") or "") if request.path.endswith("/clone") else ""
+        return Trace(unquote(found["node"]), kinds, wanted, made)
     return None

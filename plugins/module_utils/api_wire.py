@@ -3,20 +3,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
 class Request:
-    """One request. ``path`` is below /api2/json and URL-encoded; ``file`` is streamed as the field ``filename``."""
+    """One request. ``path`` is below /api2/json and URL-encoded; ``file`` is streamed as the field ``filename``.
+
+    ``tell`` is told how much of the file has gone, where somebody wants to know.
+    """
 
     method: str
     path: str
     params: Mapping[str, Any] = field(default_factory=dict)
     file: str | None = None
     timeout_s: float = 30.0
+    tell: Callable[[str], None] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"{self.method} {self.path}"

@@ -6,8 +6,10 @@ volume, and the real configuration or the end of the lock after the last. Such a
 it was made by that one task. It is removed only if all of this holds:
 
 * the lock is one of these two, and no task is running that could hold it (a running one is waited for);
-* the node's task list has the very task, and says that it ended without success: for a creation by its id, for a clone
-  by its log, which names the id of the clone. A lock that somebody set by hand has no such task and is left alone;
+* the node's task list has the very task, and says that it was killed or went down with its node: for a creation by its
+  id, for a clone by its log, which names the id of the clone. A task that fails otherwise removes its placeholder
+  itself, so one that is there afterwards is that of somebody who was given the same id since. A lock that somebody set
+  by hand has no such task and is left alone;
 * a placeholder of a creation names no volume.
 
 Of volumes that no configuration mentions, those are removed that belong to the id, are on a storage which the task
@@ -62,7 +64,7 @@ def look(api: Any, params: Params, ref: GuestRef, config: Mapping[str, Any] | No
     if config is None or lock not in _TASKS:
         return None
     task = _task(api, ref, lock, source="archive")
-    if task is None or _succeeded(task):
+    if task is None or not _killed(task) or _task(api, ref, lock, source="active"):
         return None
     if lock == "create" and any(k.endswith(".volume") for k in parse_config(config)):
         return None
@@ -73,23 +75,28 @@ def look(api: Any, params: Params, ref: GuestRef, config: Mapping[str, Any] | No
 
 
 def adoptable(api: Any, params: Params) -> tuple[GuestRef | None, Mapping[str, Any] | None, Debris | None]:
-    """A nameless placeholder whose creation died, for a guest without an id of its own to take the place of."""
+    """A nameless placeholder whose creation died, for a guest without an id of its own to take the place of.
+
+    Where many guests are looked for at once, ``_claim_vmid`` says who gets it.
+    """
+    claim = params.get("_claim_vmid") or (lambda vmid: True)
     for node in [params["node"]] if params.get("node") else node_names(api):
         for entry in api.get(f"/nodes/{quote(node, safe='')}/qemu"):
             ref = GuestRef(int(entry["vmid"]), node, "")
             if entry.get("lock") not in _TASKS or entry.get("name") not in (None, "", f"VM {ref.vmid}"):
                 continue
-            config = api.get(f"{ref.path}/config")
+            # It may have gone since the list was made.
+            config = api.find(f"{ref.path}/config") or {}
             if config.get("lock") == ("clone" if params.get("clone") else "create") and "name" not in config:
                 found = look(api, params, ref, config)
-                if found:
+                if found and claim(ref.vmid):
                     return ref, config, found
     return None, None, None
 
 
-def _succeeded(task: Mapping[str, Any]) -> bool:
-    status = str(task.get("status") or "")
-    return status == "OK" or status.startswith("WARNINGS")
+def _killed(task: Mapping[str, Any]) -> bool:
+    """A worker that dies cannot say how it ended (pve-common Tools.pm upid_read_status)."""
+    return str(task.get("status") or "unexpected status") == "unexpected status"
 
 
 def _task(api: Any, ref: GuestRef, lock: str, source: str) -> Mapping[str, Any] | None:

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
 from . import guest_debris
-from .core import complaints
 from .core.guest_codec import parse_config
 from .core.guest_steps import Situation, Source
 from .core.guest_want import as_seen, since, wanted
@@ -16,23 +15,26 @@ from .core.options import listed
 from .core.reconcile import Params
 from .core.state import State, is_cleared
 from .core.steps import Failure, Missing
-from .reads import GuestRef, Reader, choose_node, find_name, find_vmid, free_vmid
+from .guest_read import Seen, look
+from .reads import GuestRef, Look, Reader, choose_node, find_name, free_vmid
 
 
-def situate(api: Any, params: Params) -> dict[str, Any]:
+def situate(cluster: Any, params: Params) -> dict[str, Any]:
     """``{"_guest": Situation}`` of a task. Raises Failure; Missing for what the task refers to and is not there."""
-    ref = _found(api, params)
+    api = Look(cluster)
+    ref, seen = _found(api, params)
     if ref is not None and ref.kind != "qemu":
         raise Failure(f"id {ref.vmid} is taken by a container ({ref.name}). Nothing was changed. Use another vmid.")
-    config = None if ref is None else _config(api, ref.path)
+    config = seen[0] if seen else None
     if ref is not None and guest_debris.waited(api, ref, config):
-        return situate(api, params)
+        return situate(cluster, params)
     present = params["state"] == "present"
     want = wanted(params) if present else {}
     copied_to = (params.get("clone") or {}).get("storage")
     left = guest_debris.look(api, params, ref, config) if ref else None
     if (ref is None or config is None) and present and not params.get("vmid"):
         ref, config, left = guest_debris.adoptable(api, params)
+        seen = None if config is None else (config, ())
     fresh = config is None or left is not None
     source = _source(api, params) if fresh and present else None
     node = ref.node if ref else _node(api, params, source)
@@ -49,30 +51,28 @@ def situate(api: Any, params: Params) -> dict[str, Any]:
         path=f"/nodes/{quote(node, safe='')}/qemu/{vmid}",
         exists=config is not None,
         source=source,
-        version=_version(api, want),
+        version=_version(api, want, {} if fresh else parse_config(config or {})),
+        listed=ref.status if ref else "",
         leftover=left.what if left else "",
         debris=left.volumes if left else (),
-        handed=[config],
+        handed=[seen],
     )
     return {"_guest": situation}
 
 
-def _found(api: Any, params: Params) -> GuestRef | None:
-    """By id, which goes before the name; else by name, first on the node that the task names."""
+def _found(api: Look, params: Params) -> tuple[GuestRef | None, Seen | None]:
+    """By id, which goes before the name; else by name, first on the node that the task names. With what it holds."""
     if params.get("vmid"):
-        return find_vmid(api, int(params["vmid"]))
+        return _with_config(api, api.by_id(int(params["vmid"])))
     name, node = str(params["name"]), params.get("node")
-    return (find_name(api, name, node) if node else None) or find_name(api, name)
+    ref, seen = _with_config(api, api.probably(name, node))
+    if seen is None or seen[0].get("name") != name:
+        ref, seen = _with_config(api, (find_name(api, name, node) if node else None) or find_name(api, name))
+    return ref, seen
 
 
-def _config(api: Any, path: str) -> Mapping[str, Any] | None:
-    try:
-        config: Mapping[str, Any] = api.get(f"{path}/config")
-    except Failure as failure:
-        if complaints.is_missing(failure):
-            return None
-        raise
-    return config
+def _with_config(api: Look, ref: GuestRef | None) -> tuple[GuestRef | None, Seen | None]:
+    return ref, look(api, ref.path) if ref and ref.kind == "qemu" else None
 
 
 def _free(api: Reader, params: Params, present: bool) -> int:
@@ -81,7 +81,8 @@ def _free(api: Reader, params: Params, present: bool) -> int:
     span = params.get("vmid_range") or [None, None]
     if len(span) != 2:
         raise Failure(f"vmid_range has {len(span)} numbers; it takes the first and the last id, such as [200, 299].")
-    return free_vmid(api, *span)
+    choose = params.get("_choose_vmid") or partial(free_vmid, api)
+    return int(choose(*span))
 
 
 def _node(api: Reader, params: Params, source: Source | None) -> str:
@@ -92,13 +93,13 @@ def _node(api: Reader, params: Params, source: Source | None) -> str:
     return choose_node(api, params.get("node"))
 
 
-def _source(api: Any, params: Params) -> Source | None:
+def _source(api: Look, params: Params) -> Source | None:
     """The guest to clone, with its configuration: now, or that of one of its snapshots."""
     clone = params.get("clone")
     if not clone:
         return None
     wanted_ = str(clone["source"])
-    ref = find_vmid(api, int(wanted_)) if wanted_.isdecimal() else find_name(api, wanted_)
+    ref = api.by_id(int(wanted_)) if wanted_.isdecimal() else find_name(api, wanted_)
     if ref is None:
         raise Missing(f"there is no guest {wanted_} to clone. Make it first, or name another one in clone.source.")
     if ref.kind != "qemu":
@@ -108,7 +109,7 @@ def _source(api: Any, params: Params) -> Source | None:
     return Source(ref.path, str(ref), ref.node, parse_config(api.get(f"{ref.path}/{below}")), ref.template)
 
 
-def _require(api: Any, node: str, want: State, have: State | None) -> None:
+def _require(api: Look, node: str, want: State, have: State | None) -> None:
     """Raise Missing for storages and bridges that are new to the guest and that the node does not have.
 
     Proxmox VE itself takes a bridge that does not exist and fails when the guest starts.
@@ -117,7 +118,9 @@ def _require(api: Any, node: str, want: State, have: State | None) -> None:
     new = {k: str(v) for k, v in want.items() if not is_cleared(v) and (have or {}).get(k) != v}
     storages = {v for k, v in new.items() if k.endswith(".storage")}
     bridges = {v for k, v in new.items() if k.startswith("net") and k.endswith(".bridge")}
-    gone = [f"storage '{s}'" for s in sorted(storages - _names(api, f"{at}/storage", "storage"))] if storages else []
+    unseen = storages - api.listed("storage", "storage", node)
+    # A user who may only allocate on a storage does not see it in the list of the cluster.
+    gone = [f"storage '{s}'" for s in sorted(unseen - _names(api, f"{at}/storage", "storage"))] if unseen else []
     if bridges:
         known = _names(api, f"{at}/network", "iface", type="any_bridge")
         gone += [f"bridge '{b}'" for b in sorted(bridges - known)] if known else []
@@ -126,9 +129,9 @@ def _require(api: Any, node: str, want: State, have: State | None) -> None:
         raise Missing(f"node {node} has no {listed(gone)}. Create what is missing, or name what is there.", have=there)
 
 
-def _require_pool(api: Any, params: Params) -> None:
+def _require_pool(api: Look, params: Params) -> None:
     pool = params.get("pool")
-    if pool and pool not in _names(api, "/pools", "poolid"):
+    if pool and pool not in api.listed("pool", "pool") and pool not in _names(api, "/pools", "poolid"):
         raise Missing(f"there is no pool '{pool}'. Create it with pvelab.proxmox.pool, or name one that is there.")
 
 
@@ -136,9 +139,9 @@ def _names(api: Any, path: str, key: str, **params: Any) -> set[str]:
     return {str(entry[key]) for entry in api.get(path, **params)}
 
 
-def _version(api: Any, want: State) -> tuple[int, ...]:
-    """Asked for only when the task uses something that not every supported version knows."""
-    if not any(since(key) for key in want):
+def _version(api: Any, want: State, have: State) -> tuple[int, ...]:
+    """Asked for only when the task brings something new that not every supported version knows."""
+    if not any(since(key) for key, value in want.items() if have.get(key) != value):
         return ()
     text = str(api.get("/version")["version"]).partition("~")[0]
     return tuple(int(n) for n in text.replace("-", ".").split(".")[:2] if n.isdecimal())

@@ -8,12 +8,15 @@ from typing import Any
 
 from .core import complaints
 from .core.guest_codec import parse_config
-from .core.guest_steps import Situation
+from .core.guest_steps import Entries, Situation
 from .core.guest_want import as_seen, wanted
-from .core.reconcile import Params
+from .core.reconcile import Params, plan
 from .core.state import State
 from .core.steps import MASK, Failure
 from .reads import find_name
+
+Seen = tuple[Mapping[str, Any], Entries]
+"""A configuration, and the entries of …/pending that it was made of."""
 
 _SECRET = ("cipassword",)
 
@@ -22,33 +25,66 @@ def read_vm(api: Any, params: Params) -> State | None:
     """The state of the guest of a Situation, or None where there is none. Raises Failure."""
     at: Situation = params["_guest"]
     first = bool(at.handed)
-    config = at.handed.pop() if first else _config(api, at.path)
-    if config is None:
+    seen = at.handed.pop() if first else look(api, at.path)
+    if seen is None:
         return None
+    config, entries = seen
     if first and at.leftover:
         return {"vmid": at.vmid, "node": at.node, "lock": config["lock"], "leftover": at.leftover, "status": "stopped"}
     if not first and not at.exists and params.get("name") and not params.get("vmid"):
         # Two runs may have made a guest of this name at the same moment; ids are unique, names are not.
         find_name(api, str(params["name"]))
-    state = {**parse_config(config), **_running(api, at), **_pool(api, at, params)}
+    state = {**parse_config(config), **_pool(api, at, params)}
+    want = {} if params["state"] == "absent" else wanted(params)
+    sure = _made_stopped(at, params) if not first else not pending(entries) and _listed_stopped(at, params, want, state)
+    state |= _stopped(at) if sure else _running(api, at, entries)
     if params["state"] == "absent":
         listed = api.get(f"{at.path}/snapshot")
         return {**state, "snapshots": [str(s["name"]) for s in listed if s["name"] != "current"]}
     _tell_pending(api, at, params, state)
-    return as_seen(wanted(params), state)
+    return as_seen(want, state)
 
 
-def _config(api: Any, path: str) -> Mapping[str, Any] | None:
+def look(api: Any, path: str) -> Seen | None:
+    """The configuration of a guest, with what waits for a restart; None where there is none. Raises Failure.
+
+    …/pending tells all that …/config does, the digest included (a recording of Proxmox VE 9.1 shows it).
+    """
     try:
-        config: Mapping[str, Any] = api.get(f"{path}/config")
+        entries: Entries = api.get(f"{path}/pending")
     except Failure as failure:
         if complaints.is_missing(failure):
             return None
         raise
-    return config
+    return applied(entries), entries
 
 
-def _running(api: Any, at: Situation) -> State:
+def applied(entries: Entries) -> dict[str, Any]:
+    """The answer of …/pending → that of …/config: as it will be when all that waits has taken effect."""
+    return {str(e["key"]): e.get("pending", e.get("value")) for e in entries if not int(e.get("delete") or 0)}
+
+
+def _made_stopped(at: Situation, params: Params) -> bool:
+    """True for a guest that this run has made and not started: it does not run."""
+    return not at.exists and params["state"] != "absent" and params.get("status") in (None, "stopped")
+
+
+def _listed_stopped(at: Situation, params: Params, want: State, state: State) -> bool:
+    """True for a guest that the cluster lists as stopped, and of which the task neither says nor changes anything.
+
+    Nothing depends on whether that is still so.
+    """
+    if at.listed != "stopped" or params["state"] == "absent" or params.get("status") is not None:
+        return False
+    whole = {**want, **{k: params[k] for k in ("name", "pool") if params.get(k)}}
+    return plan(whole, as_seen(want, state)).empty
+
+
+def _stopped(at: Situation) -> State:
+    return {"vmid": at.vmid, "node": at.node, "qmpstatus": "stopped", "status": "stopped"}
+
+
+def _running(api: Any, at: Situation, entries: Entries) -> State:
     """Where it is and how it runs. ``qmpstatus`` tells of a guest that hangs, of which ``status`` says running."""
     now = api.get(f"{at.path}/status/current")
     monitor = str(now.get("qmpstatus", now["status"]))
@@ -56,7 +92,7 @@ def _running(api: Any, at: Situation) -> State:
     if monitor == "io-error":
         _once(api, f"guest {at} runs, but it is halted by an error of its storage (io-error). Is the storage full?")
     if now["status"] == "running":
-        state["pending"] = pending(api.get(f"{at.path}/pending"))
+        state["pending"] = pending(entries)
     return state
 
 

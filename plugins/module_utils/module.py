@@ -7,15 +7,55 @@ Modules call ``run(RESOURCE, Api)``; nothing else in the collection knows check 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any, NoReturn, Protocol
+from functools import partial
+from typing import Any, ClassVar, NoReturn, Protocol, TypeAlias
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible.module_utils.common.parameters import env_fallback
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.parameters import env_fallback, remove_values
 
-from .core.reconcile import Outcome, Query, Resource, Verb, perform, reconcile
+from .core.reconcile import Many, Outcome, Query, Resource, Verb, perform, reconcile
 from .core.steps import Failure
+from .progress import channel
+
+Declared: TypeAlias = Resource | Verb | Query | Many
+
+
+class _Named(AnsibleModule):
+    """Says which object of a list it is whose options are wrong, where AnsibleModule says only which list."""
+
+    entries: ClassVar[str] = ""
+
+    def fail_json(self, msg: str, **more: Any) -> NoReturn:
+        """Called by AnsibleModule, too, when it refuses the options."""
+        super().fail_json(msg=self._whose(msg) or msg, **more)
+        raise AssertionError("fail_json returned")
+
+    def _whose(self, msg: str) -> str:
+        spec = self.argument_spec.get(self.entries, {})
+        given = self.params.get(self.entries)
+        # Only what the options are refused for comes before they are all known to be right.
+        if f"found in {self.entries}" not in msg and f"{self.entries}." not in msg:
+            return ""
+        for i, entry in enumerate(given if isinstance(given, list) else ()):
+            constraints = {k: v for k, v in spec.items() if k.startswith("required_")}
+            errors = ArgumentSpecValidator(spec["options"], **constraints).validate(_said(entry)).error_messages
+            if errors:
+                return f"guest {entry.get('name') or entry.get('vmid') or f'number {i + 1}'}: {errors[0]}"
+        return ""
+
+
+def _said(value: Any) -> Any:
+    """What a user wrote: AnsibleModule fills in None for what is not given."""
+    if isinstance(value, dict):
+        return {k: _said(v) for k, v in value.items() if v is not None}
+    return [_said(v) for v in value] if isinstance(value, list) else value
+
+
+def _named(entries: str) -> type[_Named]:
+    return type("Named", (_Named,), {"entries": entries})
 
 
 class Seam(Protocol):
@@ -28,15 +68,19 @@ class Seam(Protocol):
         """A target for these parameters; connects at first use, closes on exit. ``read_only`` refuses every write."""
 
 
-def run(declared: Resource | Verb | Query, seam: type[Seam] | Any) -> NoReturn:
+def run(declared: Declared, seam: type[Seam] | Any) -> NoReturn:
     """Run one declaration as an Ansible module; never returns."""
     spec = {**_with_environment(seam.OPTIONS), **declared.options}
     constraints = _joined(getattr(seam, "CONSTRAINTS", {}), declared.constraints)
-    module = AnsibleModule(argument_spec=spec, supports_check_mode=True, **constraints)
+    kind: Any = _named(declared.entries) if isinstance(declared, Many) else AnsibleModule
+    module: AnsibleModule = kind(argument_spec=spec, supports_check_mode=True, **constraints)
     warnings: list[str] = []
     try:
-        with seam.from_params(module.params, read_only=module.check_mode) as target:
-            warnings = target.warnings
+        with (
+            channel(_called(declared, module.params), _scrubber(module)) as progress,
+            seam.from_params(module.params, read_only=module.check_mode) as target,
+        ):
+            warnings, target.progress = target.warnings, progress
             result = _result(declared, target, module.params, module.check_mode)
     except Failure as failure:
         _warn(module, warnings)
@@ -51,19 +95,31 @@ def run(declared: Resource | Verb | Query, seam: type[Seam] | Any) -> NoReturn:
     module.exit_json(**result)
 
 
-def _result(declared: Resource | Verb | Query, target: Any, params: Mapping[str, Any], check: bool) -> dict[str, Any]:
+def _result(declared: Declared, target: Any, params: Mapping[str, Any], check: bool) -> dict[str, Any]:
     if isinstance(declared, Query):
         try:
             return {"changed": False, **declared.read(target, params)}
         except Failure as failure:
             failure.doing = failure.doing or f"read {declared.noun}"
             raise
+    if isinstance(declared, Many):
+        return dict(declared.work(target, params, check))
     outcome: Outcome
     if isinstance(declared, Verb):
         outcome = perform(declared, target, params, check=check)
     else:
         outcome = reconcile(declared, target, params, check=check)
     return outcome.result()
+
+
+def _called(declared: Declared, params: Mapping[str, Any]) -> str:
+    """What the task is about, as far as its own words say."""
+    return declared.noun if isinstance(declared, Query | Many) else f"{declared.noun} {declared.name(params)}"
+
+
+def _scrubber(module: AnsibleModule) -> Callable[[str], str]:
+    """What takes the secrets of the task's options out of a text."""
+    return partial(remove_values, no_log_strings=module.no_log_values)
 
 
 def _joined(*parts: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import quote
 
@@ -22,13 +22,17 @@ class Reader(Protocol):
 
 @dataclass(frozen=True)
 class GuestRef:
-    """Where a guest is. ``kind`` is "qemu" or "lxc"; ``name`` is "" where the cluster does not know it yet."""
+    """Where a guest is. ``kind`` is "qemu" or "lxc"; ``name`` is "" where the cluster does not know it yet.
+
+    ``status`` is "running" or "stopped", up to 10 s old, or something else where the cluster does not know it.
+    """
 
     vmid: int
     node: str
     name: str
     kind: str = "qemu"
     template: bool = False
+    status: str = field(default="", compare=False)
 
     @property
     def path(self) -> str:
@@ -37,6 +41,87 @@ class GuestRef:
 
     def __str__(self) -> str:
         return f"{self.vmid} ({self.name})" if self.name else str(self.vmid)
+
+
+class _Index:
+    """A list of the cluster, by the ids of its guests, and by the names of its VMs ("" where one is not known)."""
+
+    def __init__(self, rows: Any) -> None:
+        self.rows = rows
+        self.by_id: dict[int, Mapping[str, Any]] = {}
+        self.by_name: dict[str, list[Mapping[str, Any]]] = {}
+        for row in rows:
+            if row.get("type") in ("qemu", "lxc"):
+                self.by_id[int(row["vmid"])] = row
+            if row.get("type") == "qemu":
+                self.by_name.setdefault(str(row.get("name") or ""), []).append(row)
+
+
+# Hundreds of guests are looked for in one and the same list, each by a Look of its own.
+_latest: list[_Index] = []
+
+
+def _indexed(rows: Any) -> _Index:
+    known = _latest[:1]
+    if not known or known[0].rows is not rows:
+        _latest[:] = known = [_Index(rows)]
+    return known[0]
+
+
+class Look:
+    """One look at a cluster: nothing is asked twice, and one list of the cluster serves for what it holds.
+
+    For the time in which nothing is written.
+    """
+
+    def __init__(self, api: Any) -> None:
+        self.warnings: list[str] = api.warnings
+        self._api = api
+        self._known: dict[Any, Any] = {}
+
+    def get(self, path: str, /, **params: Any) -> Any:
+        """The ``data`` of one GET. Raises Failure."""
+        key = (path, tuple(sorted(params.items())))
+        if key not in self._known:
+            listed = self._listed(path, params)
+            self._known[key] = self._api.get(path, **params) if listed is None else listed
+        return self._known[key]
+
+    def _listed(self, path: str, params: Mapping[str, Any]) -> list[Any] | None:
+        """The answer, where the list of the cluster has it."""
+        if path == "/cluster/resources" and params == {"type": "vm"}:
+            return [row for row in self.get(path) if row.get("type") in ("qemu", "lxc")]
+        if path == "/nodes":
+            return [row for row in self.get("/cluster/resources") if row.get("type") == "node"] or None
+        return None
+
+    def find(self, path: str, /, **params: Any) -> Any:
+        """The ``data`` of one GET, or None when there is no such object. Raises Failure."""
+        return self._api.find(path, **params)
+
+    def wait(self, task: str) -> None:
+        """Wait for a task of somebody else; what was seen before is old then. Raises Failure."""
+        self._known.clear()
+        self._api.wait(task)
+
+    def listed(self, kind: str, key: str, node: str | None = None) -> set[str]:
+        """Names of the storages of a node, or of pools, as far as the user may see them in the list of the cluster."""
+        rows = [r for r in self.get("/cluster/resources") if r.get("type") == kind]
+        return {str(r[key]) for r in rows if node is None or r.get("node") == node}
+
+    def probably(self, name: str, node: str | None) -> GuestRef | None:
+        """The one VM of this name, by the list of the cluster, whose names may be 10 s old; None when it cannot tell.
+
+        A guest of which the cluster knows no name yet may have any.
+        """
+        index = _indexed(self.get("/cluster/resources"))
+        fitting = [r for r in index.by_name.get(name, ()) if node in (None, r["node"])]
+        return _ref(fitting[0]) if len(fitting) == 1 and "" not in index.by_name else None
+
+    def by_id(self, vmid: int) -> GuestRef | None:
+        """The guest that has this id, whatever its kind, or None."""
+        found = _indexed(self.get("/cluster/resources")).by_id.get(vmid)
+        return None if found is None else _ref(found)
 
 
 def node_names(api: Reader) -> list[str]:
@@ -132,6 +217,7 @@ def _ref(entry: Mapping[str, Any]) -> GuestRef:
         name=str(entry.get("name") or ""),
         kind=str(entry.get("type") or "qemu"),
         template=bool(int(entry.get("template") or 0)),
+        status=str(entry.get("status") or ""),
     )
 
 

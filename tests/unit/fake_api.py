@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+from ansible_collections.pvelab.proxmox.plugins.module_utils.api_crew import Crew
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_files import LocalFile
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.complaints import is_missing
+from ansible_collections.pvelab.proxmox.plugins.module_utils.core.progress import Progress
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Call, Failure, Missing
 
 
@@ -23,6 +25,7 @@ class FakeApi:
         self.stages = list(stages)
         self.read_only = read_only
         self.warnings: list[str] = []
+        self.progress = Progress()
         self.writes: list[Call] = []
         self._answers = dict(self.stages.pop(0))
         self._wrote = False
@@ -36,8 +39,24 @@ class FakeApi:
         exact = f"GET {path}?{urlencode(sorted(sent.items()))}" if sent else f"GET {path}"
         for key in (exact, f"GET {path}"):
             if key in self._answers:
-                return self._reply(key)
+                return self._pending(path, self._reply(key)) if path.endswith("/pending") else self._reply(key)
+        if path.endswith("/pending") and f"GET {path.removesuffix('pending')}config" in self._answers:
+            return self._pending(path, [])
         raise AssertionError(f"the case has no answer for {exact}; it knows {sorted(self._answers)}")
+
+    def each(self, work: Callable[[Any], Any], items: Iterable[Any], *, parallel: int) -> list[Any]:
+        """One after the other."""
+        return [work(item) for item in items]
+
+    def hurried(self, timeout_s: float) -> FakeApi:
+        """Answers take no time."""
+        return self
+
+    def _pending(self, path: str, entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        """What waits for a restart stands in the answer beside all that the configuration holds."""
+        config = self._reply(f"GET {path.removesuffix('pending')}config")
+        told = {e["key"]: e for e in entries}
+        return [*({"key": k, "value": v} for k, v in config.items() if k not in told), *entries]
 
     def find(self, path: str, /, **params: Any) -> Any:
         """None where the answer is a failure that says that there is no such object."""
@@ -47,6 +66,10 @@ class FakeApi:
             if is_missing(failure):
                 return None
             raise
+
+    def crew(self) -> Crew:
+        """Views of this fake; a case of many objects says max_parallel: 1, so that its stages have an order."""
+        return Crew(lambda _bell, read_only: _Member(self, read_only), lambda: None)
 
     def version(self) -> tuple[int, ...]:
         return tuple(int(n) for n in str(self.get("/version")["version"]).split("."))
@@ -80,3 +103,19 @@ class FakeApi:
         if isinstance(answer, Mapping) and "failure" in answer:
             raise Failure(str(answer["failure"]), status=answer.get("status", 500))
         return answer
+
+
+class _Member:
+    """The fake as one of many views has it: with warnings of its own, and some only look."""
+
+    def __init__(self, whole: FakeApi, read_only: bool) -> None:
+        self.warnings: list[str] = []
+        self.busy: Callable[[], None] = lambda: None
+        self.get, self.wait = whole.get, whole.wait
+        self._whole = whole
+        self._read_only = read_only
+
+    def do(self, step: Call) -> Any:
+        if self._read_only:
+            raise AssertionError(f"a write by a view that only looks: {step.describe()}")
+        return self._whole.do(step)

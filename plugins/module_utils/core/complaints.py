@@ -77,6 +77,11 @@ def is_lock_timeout(text: str) -> bool:
     return bool(_LOCK_TIMEOUT.search(text))
 
 
+def is_timeout(text: str) -> bool:
+    """True when something on the node took too long, which the text does not name (pve-common run_with_timeout)."""
+    return text.strip().rstrip(".") == "got timeout"
+
+
 def is_no_quorum(text: str) -> bool:
     """True when the cluster has lost its quorum, so that every write fails before it begins."""
     return bool(_NO_QUORUM.search(text))

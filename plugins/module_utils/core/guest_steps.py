@@ -14,6 +14,9 @@ from .reconcile import Change, Params, Plan, plan
 from .state import State, is_cleared
 from .steps import Call, Failure
 
+Entries = Sequence[Mapping[str, Any]]
+"""The answer of …/pending: [{key, value, pending, delete}]."""
+
 _NOT_CONFIG = ("pool", "node", "status", "pending")
 # What a clone does not take over from its source (qemu-server API2/Qemu.pm clone_vm), or takes over changed.
 _NOT_CLONED = re.compile(
@@ -37,8 +40,10 @@ class Situation:
     """What was found before anything is planned. ``path`` is the API path of the guest, there or yet to be made.
 
     ``version`` is that of Proxmox VE where it was asked for, else empty. ``leftover``: a "creation" or a "clone" was
-    cut off and left a placeholder here, and ``debris``: volumes that nothing mentions. ``handed`` is the configuration
-    that was read on the way, for the first reading to take from here (None: there is no guest).
+    cut off and left a placeholder here, and ``debris``: volumes that nothing mentions. ``listed`` is how the
+    cluster says that it runs, up to 10 s old. ``handed`` is the configuration
+    that was read on the way, with what waits for a restart, for the first reading to take from here (None: there is no
+    guest).
     """
 
     vmid: int
@@ -50,7 +55,8 @@ class Situation:
     version: tuple[int, ...] = ()
     leftover: str = ""
     debris: tuple[str, ...] = ()
-    handed: list[Mapping[str, Any] | None] = field(default_factory=list, compare=False)
+    listed: str = ""
+    handed: list[tuple[Mapping[str, Any], Entries] | None] = field(default_factory=list, compare=False)
 
     def __str__(self) -> str:
         return f"{self.vmid} ({self.name})" if self.name else str(self.vmid)
@@ -93,6 +99,8 @@ def vm_steps(planned: Plan, params: Params) -> Sequence[Call]:
 def _refuse_strangers(at: Situation, have: State, params: Params) -> None:
     name, found = params.get("name"), have.get("name", "")
     if name and found and name != found and not params.get("rename"):
+        if not at.exists and not params.get("vmid"):
+            raise Failure(f"id {at.vmid} is already used by another guest, {found}. Nothing was changed in that one.")
         raise Failure(
             f"id {at.vmid} is taken by another guest, {found}. Nothing was changed. Use another vmid, "
             f"leave vmid out to take a free one, or set rename: true if {found} is to be called {name}."

@@ -118,6 +118,20 @@ class Query:
     constraints: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Many:
+    """A module that works on many objects at once. ``work(target, params, check)`` gives the result's own keys.
+
+    ``entries`` names the option that lists the objects, so that what is wrong in one of them can be told by its name.
+    """
+
+    noun: str
+    options: Mapping[str, Any]
+    work: Callable[[Any, Params, bool], Mapping[str, Any]]
+    entries: str
+    constraints: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass
 class Outcome:
     """The result of a run in the collection's fixed form: ``changed, action, object, steps, diff``."""

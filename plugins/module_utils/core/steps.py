@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 MASK = "********"
 
@@ -111,12 +111,15 @@ class Failure(Exception):
     """Anything that stops a module, below the shell.
 
     ``msg`` is the cause and, where there is one, the remedy: one or two sentences without "Unable to …", which the
-    engine adds because it knows what was being done. Everything else is optional evidence:
+    engine adds because it knows what was being done. ``again`` is True for kinds of failures after which the same work
+    may well go through a moment later. Everything else is optional evidence:
 
     ``status`` (HTTP), ``rc`` (exit code), ``request`` ("PUT /nodes/pve1/qemu/104/config"), ``argv``,
     ``errors`` ({option: text}), ``task_log`` (the log lines nearest to the error), ``library`` (a Python library that
     is missing on the machine that runs the module). The engine fills in ``doing``, ``done`` and ``diff``.
     """
+
+    again: ClassVar[bool] = False
 
     msg: str
     status: int | None = None

@@ -20,6 +20,7 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.api_errors import (
 )
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_tasks import upid
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_wire import NoAnswer, Refused, Reply, Request
+from ansible_collections.pvelab.proxmox.plugins.module_utils.core.progress import Progress
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Call, Failure
 from ansible_collections.pvelab.proxmox.tests.unit.plugins.module_utils.api_fakes import Clock, FakeWire, api_over
 
@@ -121,6 +122,31 @@ def test_log_that_cannot_be_read_hides_nothing() -> None:
 def test_killed_task() -> None:
     with pytest.raises(TaskFailed, match="was killed or its node restarted"):
         api_over(wire(ended("unexpected status"), log_=log("starting"))).do(CREATE)
+
+
+class Watcher(Progress):
+    """Somebody who watches."""
+
+    listens = True
+
+    def __init__(self) -> None:
+        self.texts: list[str | None] = []
+
+    def tell(self, *, text: str | None = None, **_numbers: int | None) -> None:
+        self.texts.append(text)
+
+
+def test_who_watches_sees_the_newest_line_of_the_log_and_who_does_not_costs_no_request() -> None:
+    more = [log("10 %", " ", total=3), log(" ", *["x"] * 499, total=9000), log("end", total=9001)]
+    line = wire(*[RUNNING] * 12, ended("OK"), log_=[log("start", "10 %"), Refused(500, "not now"), *more])
+    api = api_over(line, retries=0)
+    api.progress = watcher = Watcher()
+    assert api.do(CREATE) == TASK
+    starts = [r.params["start"] for r in line.sent if r.path.endswith("/log")]
+    assert (starts, watcher.texts) == (
+        [0, 1, 1, 2, 8999], [f"qmcreate 101: {t}" for t in ("10 %", "10 %", "x", "end")]
+    )  # fmt: skip
+    assert api_over(wire(*[RUNNING] * 11, ended("OK"))).do(CREATE) == TASK
 
 
 def test_time_limit_leaves_the_task_running_and_says_so() -> None:

@@ -36,10 +36,10 @@ def recorded() -> list[Any]:
 def test_task_is_recognised(method: str, path: str, params: dict[str, Any], name: str) -> None:
     expected, task = trace(Request(method, path, params)), upid(name)
     assert expected is not None and task is not None
-    assert expected.newest([{"upid": name}], task.user, task.start, frozenset()) == task
-    assert expected.newest([{"upid": name}], task.user, task.start, frozenset({name})) is None, "known already"
-    assert expected.newest([{"upid": name}], "other@pve", task.start, frozenset()) is None, "another user's"
-    assert expected.newest([{"upid": name}], task.user, task.start + 60, frozenset()) is None, "an older one"
+    assert expected.fitting([{"upid": name}], task.user, task.start, frozenset()) == [task]
+    assert expected.fitting([{"upid": name}], task.user, task.start, frozenset({name})) == [], "known already"
+    assert expected.fitting([{"upid": name}], "other@pve", task.start, frozenset()) == [], "another user's"
+    assert expected.fitting([{"upid": name}], task.user, task.start + 60, frozenset()) == [], "an older one"
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,14 @@ def test_newest_of_several_and_never_another_guest() -> None:
     names = [
         f"UPID:pve1:0000000{n}:00000001:0000{n}000:qmstart:{vmid}:a@b:" for n, vmid in ((1, 100), (2, 100), (3, 101))
     ]
-    found = Trace("pve1", frozenset({"qmstart"}), "100").newest([{"upid": n} for n in names], "a@b", 0, frozenset())
-    assert found is not None and found.text == names[1]
-    assert Trace("pve1", frozenset({"qmstop"}), "100").newest([{"upid": "nonsense"}], "a@b", 0, frozenset()) is None
+    found = Trace("pve1", frozenset({"qmstart"}), "100").fitting([{"upid": n} for n in names], "a@b", 0, frozenset())
+    assert [t.text for t in found] == [names[1], names[0]]
+    assert Trace("pve1", frozenset({"qmstop"}), "100").fitting([{"upid": "nonsense"}], "a@b", 0, frozenset()) == []
+
+
+def test_clones_of_one_guest_are_told_apart_by_their_logs() -> None:
+    expected = trace(Request("POST", "/nodes/pve1/qemu/900/clone", {"newid": 101}))
+    assert expected is not None
+    assert expected.told_by(["creating a clone of VM 900 with ID 101", "done"])
+    assert not expected.told_by(["creating a clone of VM 900 with ID 1010"])
+    assert not expected.told_by([])

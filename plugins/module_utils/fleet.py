@@ -1,0 +1,253 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Many guests in one run: each is foreseen, which reads and checks all of it; then what differs is worked on at once.
+
+Each guest goes through the engine of all modules, with a view of the cluster of its own. ``core.fleet`` says what may
+go on when; here are the threads that do it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from . import fleet_plan
+from .core.fleet import UP, Schedule, Window
+from .core.fleet_entries import Entry, entries
+from .core.fleet_ids import Ids
+from .core.fleet_report import Partly, Told, report
+from .core.progress import Progress
+from .core.reconcile import Outcome, Params, Resource, reconcile
+from .core.steps import Failure
+from .fleet_survey import choose_vmid, free_memory, survey, unlisted
+from .fleet_twins import settle
+
+MOST = 16
+FIRST = 8.0
+# What was read longer ago is read again before a guest is changed.
+OLDEST_S = 5.0
+# How often work is taken up again that the network or a lock has ended.
+ROUNDS = 3
+
+
+def work(resource: Resource, api: Any, params: Params, check: bool) -> dict[str, Any]:
+    """Bring all guests of a task to their wanted states, or in check mode say how. ``resource`` is one guest.
+
+    Raises Failure before anything is done for lists that contradict themselves; Partly when some guests failed.
+    """
+    made = entries(params, resource.options)
+    with api.crew() as crew:
+        rows = survey(crew, crew.looking())
+        made += unlisted(params.get("unlisted"), rows, made, resource.options)
+        fleet = _Fleet(resource, crew, params, made, rows, api.progress)
+        fleet.foresee()
+        if not check and not (fleet.failed and params["on_failure"] != "continue"):
+            fleet.act()
+            if fleet.failed and params["on_failure"] == "rollback":
+                fleet.roll_back()
+        api.warnings += [*fleet.notes, *fleet.warnings()]
+    told = list(fleet.told.values())
+    if crew.bell.rung():
+        raise Partly(told, ["The run was interrupted. Run it again for the rest."])
+    if fleet.failed:
+        raise Partly(told)
+    return report(told)
+
+
+@dataclass
+class _Fleet:
+    """One run: what is wanted, what was foreseen, what became of it."""
+
+    resource: Resource
+    crew: Any
+    params: Params
+    made: Sequence[Entry]
+    rows: Sequence[Mapping[str, Any]]
+    progress: Progress
+    told: dict[str, Told] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.by_name = {e.called: e for e in self.made}
+        self.threads = min(int(self.params.get("max_parallel") or MOST), MOST)
+        self.ids = Ids(int(e.params["vmid"]) for e in self.made if e.params.get("vmid"))
+
+    @property
+    def failed(self) -> list[str]:
+        """The guests that failed so far."""
+        return [name for name, told in self.told.items() if told.failure]
+
+    def warnings(self) -> Iterable[str]:
+        """Each with the guest that it is about."""
+        for name, told in self.told.items():
+            yield from (w if name in w else f"guest {name}: {w}" for w in dict.fromkeys(told.warnings))
+
+    def foresee(self) -> None:
+        """Read and plan each guest. Nothing is written. What cannot be done is known after that."""
+        self._give_ids()
+        with ThreadPoolExecutor(self.threads) as pool:
+            for told in pool.map(self._foreseen, self.made):
+                self.told[told.name] = told
+        for name, failure in fleet_plan.hopeless(self.made, self.told).items():
+            self.told[name].failure = failure
+            self.told[name].outcome = None
+
+    def _give_ids(self) -> None:
+        """In the order of the list, not in the order in which threads come to ask."""
+        names = {str(row.get("name")) for row in self.rows}
+        view = self.crew.looking()
+        for entry in self.made:
+            if entry.absent or entry.params.get("vmid") or str(entry.params.get("name")) in names:
+                continue
+            try:
+                self._chooser(entry, view)(*self._range(entry))
+            except Failure:
+                # The guest itself says so when its turn comes.
+                continue
+
+    @staticmethod
+    def _range(entry: Entry) -> Sequence[int | None]:
+        span = entry.params.get("vmid_range") or [None, None]
+        return span if len(span) == 2 else [None, None]
+
+    def _with_ids(self, entry: Entry, view: Any) -> dict[str, Any]:
+        return {
+            **entry.params,
+            "_choose_vmid": self._chooser(entry, view),
+            "_claim_vmid": partial(self._claimed, entry.called),
+        }
+
+    def _claimed(self, name: str, vmid: int) -> bool:
+        with self.crew.lock:
+            return self.ids.claim(name, vmid)
+
+    def _chooser(self, entry: Entry, view: Any) -> Callable[..., int]:
+        return partial(choose_vmid, view, entry.called, ids=self.ids, lock=self.crew.lock)
+
+    def _foreseen(self, entry: Entry) -> Told:
+        view = self.crew.looking()
+        told = Told(entry.called, entry.params.get("vmid"), warnings=view.warnings)
+        try:
+            told.outcome = told.planned = reconcile(self.resource, view, self._with_ids(entry, view), check=True)
+            told.vmid = fleet_plan.vmid_of(told.outcome) or told.vmid or self.ids.of(entry.called)
+        except Failure as failure:
+            told.failure = failure
+        return told
+
+    def act(self) -> None:
+        """Work on all that differ; and again on those that the network or a lock has ended."""
+        todo = [e for e in self.made if (o := self.told[e.called].outcome) and o.changed]
+        for _round in range(ROUNDS):
+            if not todo or self.crew.bell.rung():
+                return
+            self._act(todo)
+            ended = [e for e in todo if (f := self.told[e.called].failure) and f.again]
+            behind = fleet_plan.behind({e.called for e in ended}, todo)
+            todo = [e for e in todo if e in ended or (e.called in behind and self.told[e.called].failure)]
+
+    def _act(self, todo: Sequence[Entry]) -> None:
+        jobs = fleet_plan.schedule(todo, self.told)
+        starting = {job.node for job in jobs if job.end == UP and job.node}
+        schedule = Schedule(
+            jobs,
+            Window(min(FIRST, float(self.threads)), self.threads),
+            free_memory(self.crew.looking(), starting),
+            int(self.params.get("batch") or 0),
+        )
+        gate = self.crew.gate(schedule)
+        with ThreadPoolExecutor(self.threads) as pool:
+            try:
+                self._all(schedule, gate, pool)
+            except BaseException:
+                # Nobody is to wait any more for what has come to its end here.
+                self.crew.bell.ring()
+                raise
+        self.notes += schedule.notes
+        for name in schedule.left:
+            self.told[name].outcome = None
+            self.told[name].failure = Failure(schedule.halted, doing=f"begin with guest {name}")
+
+    def _all(self, schedule: Schedule, gate: Any, pool: ThreadPoolExecutor) -> None:
+        running: dict[Future[None], str] = {}
+        while True:
+            with gate.changed:
+                self._halt(schedule)
+                begun = schedule.begin()
+            for name in begun:
+                running[pool.submit(self._one, name, gate)] = name
+            if not running:
+                return
+            over = len(schedule.jobs) - len(schedule.left) - len(running)
+            same = len(self.made) - len(schedule.jobs)
+            failed = len(self.failed)
+            self.progress.tell(done=same + over, running=len(running), failed=failed, total=len(self.made))
+            for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
+                name = running.pop(future)
+                future.result()
+                with gate.changed:
+                    schedule.end(name, self.told[name].failure is None)
+                    gate.changed.notify_all()
+
+    def _halt(self, schedule: Schedule) -> None:
+        if self.crew.bell.rung():
+            schedule.halted = "the run was interrupted before that."
+        elif self.params["on_failure"] != "continue" and self.failed:
+            schedule.halted = f"{self.failed[0]} failed, and on_failure is {self.params['on_failure']}."
+
+    def _one(self, name: str, gate: Any) -> None:
+        """Work on one guest, in a thread of its own."""
+        entry, told = self.by_name[name], self.told[name]
+        # What this run has made itself is to be seen by what is cloned from it.
+        view = self.crew.working(name, gate, 0.0 if entry.source else OLDEST_S)
+        before, told.outcome, told.failure = told.failure, None, None
+        # What was only foreseen has happened or not; what an earlier round said stays.
+        said = told.warnings if before else []
+        try:
+            blocked = gate.schedule.blocked(name)
+            if blocked:
+                raise Failure(blocked, doing=f"create guest {name}")
+            self._done(told, self._worked(entry, view, told), again=before is not None)
+        except Failure as failure:
+            told.done += [s for s in failure.done if s not in told.done]
+            failure.done = told.done
+            told.failure = failure
+        told.warnings = [*said, *view.warnings]
+
+    def _worked(self, entry: Entry, view: Any, told: Told) -> Outcome:
+        params = self._with_ids(entry, view)
+        try:
+            return reconcile(self.resource, view, params)
+        except Failure as failure:
+            own = fleet_plan.made_id(failure.done)
+            if own is None or not fleet_plan.is_twin(failure):
+                raise
+            told.done = [*failure.done]
+            settle(self.crew, self.resource, view, entry, own)
+            return reconcile(self.resource, view, params)
+
+    @staticmethod
+    def _done(told: Told, outcome: Outcome, *, again: bool) -> None:
+        """What an earlier try has done belongs to the result of the last one, even if nobody knew that it was done."""
+        if (told.done or again) and told.planned is not None:
+            planned = told.planned
+            outcome = Outcome(True, planned.action, outcome.object, [*told.done, *outcome.steps], planned.diff)
+        told.outcome = outcome
+        told.vmid = fleet_plan.vmid_of(outcome) or told.vmid
+
+    def roll_back(self) -> None:
+        """Remove what this very run has made, the last one first, and nothing else."""
+        for name, told in reversed(self.told.items()):
+            steps = told.outcome.steps if told.outcome else told.done
+            own = fleet_plan.made_id(steps)
+            if own is None or self.crew.bell.rung():
+                continue
+            entry = self.by_name[name]
+            params = fleet_plan.removal(entry.params, own)
+            view = self.crew.working(name, None, 0.0)
+            try:
+                reconcile(self.resource, view, params)
+                told.undone = True
+            except Failure as failure:
+                told.failure = failure

@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""``make bench``: lists of guests by our collection, by a loop of community.proxmox and by a bare concurrent client.
+
+All in one run, against labnodes of their own on loopback. Variables: BENCH_GUESTS="20 100 500", BENCH_ROUNDS=3,
+BENCH_DISK_GIB=1 (0: no disks), BENCH_WORKERS=8 (threads of the bare client), BENCH_LOOP_500=1 (loops over more than
+100 guests, too, which take hours), BENCH_CLIENTS="ours bare loop".
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ansible_collections.pvelab.proxmox.tests.bench import report, words
+from ansible_collections.pvelab.proxmox.tests.bench.checks import NotDone
+from ansible_collections.pvelab.proxmox.tests.bench.clients import Bare, Client, Loop, Ours, play
+from ansible_collections.pvelab.proxmox.tests.bench.fleet import ACTIONS, Fleet
+from ansible_collections.pvelab.proxmox.tests.bench.measure import Figure, one_action, one_pass, place
+from ansible_collections.pvelab.proxmox.tests.bench.scales import Scales
+from ansible_collections.pvelab.proxmox.tests.lab import ROOT
+
+LONGEST_LOOP = 100
+PAGE = ROOT / "docs/performance.md"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says."""
+
+    guests: tuple[int, ...] = (20, 100, 500)
+    rounds: int = 3
+    disk_gib: int = 1
+    workers: int = 8
+    long_loops: bool = False
+    clients: tuple[str, ...] = report.CLIENTS
+
+    @classmethod
+    def read(cls, environment: Mapping[str, str]) -> Settings:
+        """Raises ValueError for numbers that are none."""
+        default = cls()
+        said = environment.get("BENCH_GUESTS", "")
+        return cls(
+            tuple(sorted(int(n) for n in said.split())) or default.guests,
+            int(environment.get("BENCH_ROUNDS") or default.rounds),
+            int(environment.get("BENCH_DISK_GIB") or default.disk_gib),
+            int(environment.get("BENCH_WORKERS") or default.workers),
+            environment.get("BENCH_LOOP_500") == "1",
+            tuple(environment.get("BENCH_CLIENTS", "").split()) or default.clients,
+        )
+
+    @property
+    def command(self) -> str:
+        """What has to be typed to have the same again."""
+        default = Settings()
+        said = {
+            "BENCH_GUESTS": f'"{" ".join(map(str, self.guests))}"' if self.guests != default.guests else "",
+            "BENCH_ROUNDS": self.rounds if self.rounds != default.rounds else "",
+            "BENCH_DISK_GIB": self.disk_gib if self.disk_gib != default.disk_gib else "",
+            "BENCH_WORKERS": self.workers if self.workers != default.workers else "",
+            "BENCH_LOOP_500": "1" if self.long_loops else "",
+            "BENCH_CLIENTS": f'"{" ".join(self.clients)}"' if self.clients != default.clients else "",
+        }
+        return " ".join(["make bench", *(f"{name}={value}" for name, value in said.items() if value != "")])
+
+    def chosen(self) -> list[Client]:
+        """Those that are measured; each round goes through them in turn."""
+        known: dict[str, Client] = {"ours": Ours(), "bare": Bare(self.workers), "loop": Loop()}
+        return [known[name] for name in ("bare", "ours", "loop") if name in self.clients]
+
+
+def tell(text: str) -> None:
+    """How far it is."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)
+
+
+def actions(settings: Settings, client: Client, count: int, turn: int) -> list[str]:
+    """What a client does in a round. Loops are so slow that they run once, and not over all sizes."""
+    own = [a for a in ACTIONS if not client.loops(a) or (turn == 0 and (count <= LONGEST_LOOP or settings.long_loops))]
+    return own if "create" in own else []
+
+
+def measured(settings: Settings) -> list[Figure]:
+    """All figures. Raises RuntimeError and NotDone: a client that fails has no time."""
+    figures: list[Figure] = []
+    peaks: dict[tuple[int, str], float] = {}
+    for count in settings.guests:
+        fleet = Fleet(count, settings.disk_gib)
+        if "ours" in settings.clients:
+            peaks |= weighed(settings, fleet)
+        for turn in range(settings.rounds):
+            for client in settings.chosen():
+                todo = actions(settings, client, count, turn)
+                if todo:
+                    tell(f"{count} guests, round {turn + 1} of {settings.rounds}: {client.name}")
+                    figures += one_pass(client, fleet, todo)
+    ours = {key: peak for key, peak in peaks.items() if peak}
+    return [replace(f, rss_mib=ours.get((f.count, f.action), 0.0)) if f.client == "ours" else f for f in figures]
+
+
+def weighed(settings: Settings, fleet: Fleet) -> dict[tuple[int, str], float]:
+    """The peak memory in MiB of our modules by (count, action), from a pass of its own, whose times are not used."""
+    tell(f"{fleet.count} guests: the memory of ours")
+    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
+        client = Ours(scales=Scales(Path(folder)))
+        todo = [a for a in actions(settings, client, fleet.count, 0) if fleet.count <= 20 or not client.loops(a)]
+        found = one_pass(client, fleet, todo) if "create" in todo else []
+    return {(figure.count, figure.action): figure.rss_mib for figure in found}
+
+
+def starts(settings: Settings) -> words.Starts:
+    """What goes by before the first request: a start of our module, and one of ansible-playbook."""
+    tell("the start of a module, and of ansible-playbook")
+    fleet, client = Fleet(1, settings.disk_gib), Ours()
+    with place() as at:
+        one_action(client, at, fleet, "create")
+        module_s = statistics.median(one_action(client, at, fleet, "unchanged").wall_s for _each in range(5))
+        ansible_s = statistics.median(play(at, {"ansible.builtin.debug": {}}).cpu_s for _each in range(5))
+    return words.Starts(module_s, ansible_s)
+
+
+def text(settings: Settings, figures: Sequence[Figure], started: words.Starts) -> str:
+    """All that is printed."""
+    middle = report.medians(figures)
+    parts = [
+        [f"    {settings.command}"],
+        words.machine(),
+        words.meaning(settings.disk_gib, settings.workers, settings.rounds),
+        report.times(middle),
+        words.before(started),
+        report.costs(middle),
+        report.verdict(report.demands(middle, started.module_s)),
+    ]
+    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Exit status 1 when a client did not do what it was to do."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--markdown", action="store_true", help="also write it into docs/performance.md")
+    chosen = parser.parse_args(arguments)
+    settings = Settings.read(os.environ)
+    # However it is ended, its nodes and their state go with it.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        started = starts(settings)
+        printed = text(settings, measured(settings), started)
+    except (RuntimeError, NotDone) as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(printed)
+    if chosen.markdown:
+        report.write(PAGE, printed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
