@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
 
+from .core.progress import Progress
 from .core.steps import Failure, Run, Step, Write
 
 BACKUP_SUFFIX = ".pvelab~"
@@ -27,6 +28,7 @@ class Host:
     def __init__(self, *, read_only: bool = False) -> None:
         self.read_only = read_only
         self.warnings: list[str] = []
+        self.progress = Progress()
 
     @classmethod
     def from_params(cls, params: Mapping[str, Any], *, read_only: bool) -> Host:
@@ -77,6 +79,8 @@ class Host:
         """Carry out a Run (returns its standard output) or a Write. Raises Failure."""
         if self.read_only:
             raise Failure(f"a write was attempted in check mode, which is a bug: {step.describe()}.")
+        if step.label:
+            self.progress.tell(text=step.label)
         if isinstance(step, Run):
             return _run(step)
         if isinstance(step, Write):

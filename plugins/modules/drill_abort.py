@@ -12,7 +12,7 @@ description:
   - Ends a failure drill that runs, undoes what any drill has armed, and disarms it.
   - May be run at any time, and again. Where nothing runs and nothing is armed it does nothing.
   - A drill that runs is told to end, undoes its fault by itself, and is waited for.
-  - Runs on the host, as root.
+  - Runs on the host, as root, or for O(supervisor=process) as the user who has begun the runs.
 options:
   program:
     description: The program that runs drills, as the role P(pvelab.proxmox.drill#role) has installed it.
@@ -22,6 +22,16 @@ options:
     description: Where the runs are kept. There may be no such directory.
     type: path
     default: /var/lib/pvelab/drills
+  supervisor:
+    description:
+      - Who holds the runs that there are, as their plans say it. V(process) is for hosts without systemd.
+    type: str
+    choices: [systemd, process]
+    default: systemd
+  python:
+    description: What runs the program. It has to be 3.11 or later.
+    type: path
+    default: /usr/bin/python3
 seealso:
   - module: pvelab.proxmox.drill_info
   - module: pvelab.proxmox.drill_run
@@ -60,7 +70,12 @@ object:
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ansible_collections.pvelab.proxmox.plugins.module_utils.core.drill_start import PYTHON, unit
+from ansible_collections.pvelab.proxmox.plugins.module_utils.core.drill_start import (
+    PYTHON,
+    RUNNER,
+    SUPERVISORS,
+    unit,
+)
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.reconcile import Params, State, Verb
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Failure, Run
 from ansible_collections.pvelab.proxmox.plugins.module_utils.drill_reads import DIRECTORY, PROGRAM, is_open, runs
@@ -70,18 +85,34 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.module import run
 OPTIONS = {
     "program": {"type": "path", "default": PROGRAM},
     "directory": {"type": "path", "default": DIRECTORY},
+    "supervisor": {"type": "str", "choices": list(SUPERVISORS), "default": "systemd"},
+    "python": {"type": "path", "default": PYTHON},
 }
 
 
 def resolve(host: Any, params: Params) -> Mapping[str, Any]:
     there = host.link(params["program"]) is not None
-    return {"_there": there, "_open": [row["run"] for row in runs(host, params["directory"]) if is_open(row)]}
+    return {"_there": there, "_open": [row["run"] for row in _runs(host, params) if is_open(row)]}
 
 
 def read(host: Any, params: Params) -> State | None:
-    rows = runs(host, params["directory"])
+    rows = _runs(host, params)
     now = {key: [row["run"] for row in rows if row[key]] for key in ("running", "armed")}
     return {"undone": [name for name in params["_open"] if name not in (*now["running"], *now["armed"])], **now}
+
+
+def _runs(host: Any, params: Params) -> list[dict[str, Any]]:
+    return runs(host, params["directory"], params["supervisor"])
+
+
+def _by_hand(now: State, params: Params) -> str:
+    """What does it without the program, as a line of shell."""
+    stop = [f"systemctl stop {unit(name)}" for name in now["running"]]
+    if params["supervisor"] != "systemd":
+        stop = [f"kill $(cut -d' ' -f1 {params['directory']}/{name}/{RUNNER})" for name in now["running"]]
+    undo = [f"/bin/sh {params['directory']}/{name}/undo.sh" for name in now["armed"]]
+    who = "as root" if params["supervisor"] == "systemd" else "as the user who has begun them"
+    return f"{who}: {'; '.join([*stop, *undo])}"
 
 
 def steps(have: State | None, params: Params) -> Sequence[Run]:
@@ -89,13 +120,13 @@ def steps(have: State | None, params: Params) -> Sequence[Run]:
     if not (now["running"] or now["armed"]):
         return []
     if not params["_there"]:
-        stop = [f"systemctl stop {unit(name)}" for name in now["running"]]
-        undo = [f"/bin/sh {params['directory']}/{name}/undo.sh" for name in now["armed"]]
         raise Failure(
-            f"there is no {params['program']}, which would do it. Bring it with the role drill, or run on the host, as"
-            f" root: {'; '.join([*stop, *undo])}"
+            f"there is no {params['program']}, which would do it. Bring it with the role drill, or run on the host,"
+            f" {_by_hand(now, params)}"
         )
-    return [Run((PYTHON, params["program"], "abort", params["directory"]), label="undo and disarm", timeout_s=700)]
+    return [
+        Run((params["python"], params["program"], "abort", params["directory"]), label="undo and disarm", timeout_s=700)
+    ]
 
 
 RESOURCE = Verb(

@@ -11,12 +11,18 @@ version_added: 0.2.0
 description:
   - Tells which failure drills the host has run, how they went, whether one runs now, and whether the way back of one is
     armed.
-  - Runs on the host, as root.
+  - Runs on the host, as root, or for O(supervisor=process) as the user who has begun the runs.
 options:
   directory:
     description: Where the runs are kept. There may be no such directory.
     type: path
     default: /var/lib/pvelab/drills
+  supervisor:
+    description:
+      - Who holds the runs that there are, as their plans say it. V(process) is for hosts without systemd.
+    type: str
+    choices: [systemd, process]
+    default: systemd
   run:
     description: Tell of the run of this name only.
     type: str
@@ -90,6 +96,7 @@ runs:
 
 from typing import Any
 
+from ansible_collections.pvelab.proxmox.plugins.module_utils.core.drill_start import SUPERVISORS
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.reconcile import Params, Query
 from ansible_collections.pvelab.proxmox.plugins.module_utils.drill_reads import DIRECTORY, runs
 from ansible_collections.pvelab.proxmox.plugins.module_utils.host import Host
@@ -97,12 +104,13 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.module import run
 
 OPTIONS = {
     "directory": {"type": "path", "default": DIRECTORY},
+    "supervisor": {"type": "str", "choices": list(SUPERVISORS), "default": "systemd"},
     "run": {"type": "str"},
 }
 
 
 def read(host: Any, params: Params) -> dict[str, Any]:
-    return {"runs": runs(host, params["directory"], params["run"])}
+    return {"runs": runs(host, params["directory"], params["supervisor"], params["run"])}
 
 
 RESOURCE = Query(noun="drills of this host", options=OPTIONS, read=read)

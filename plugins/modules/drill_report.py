@@ -78,6 +78,7 @@ object:
       description:
         - Seconds, C(time_to_detect_s), C(blind_s), C(time_to_recover_s) and C(outage_s).
         - Null for what was not measured.
+        - C(watch_s) is there only where guest_watch was, and null where it said nothing.
       type: dict
     paths:
       description: The file of each format.

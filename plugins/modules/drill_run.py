@@ -9,13 +9,14 @@ module: drill_run
 short_description: Start a failure drill on a host
 version_added: 0.2.0
 description:
-  - Starts one failure drill as a service of systemd. From then on the host does all of it by itself, and the module
-    does not wait; M(pvelab.proxmox.drill_info) tells how it goes.
+  - Starts one failure drill as a service of systemd, or where the plan says C(supervisor=process), as processes of the
+    user. From then on the host does all of it by itself, and the module does not wait;
+    M(pvelab.proxmox.drill_info) tells how it goes.
   - In check mode it shows whether the host would refuse, what would be broken, and how it would be undone.
   - A drill that the host refuses, or cannot have, is started all the same, breaks nothing, and leaves a journal that
     says why.
   - A run that has begun before is left as it is, however it went. Another run needs another name.
-  - Runs on the host, as root.
+  - Runs on the host, as root, or for C(supervisor=process) as the user whose guests these are.
 options:
   plan:
     description:
@@ -74,7 +75,7 @@ object:
       description: Its name.
       type: str
     unit:
-      description: The service in which it runs.
+      description: The service in which it runs, or where there is no systemd, the file that names its processes.
       type: str
     began:
       description: Whether its plan is on the host; as it was before in check mode.
@@ -92,6 +93,10 @@ object:
       description: What breaks it, in lines of shell.
       type: list
       elements: str
+    relief:
+      description: What an operator would do against it while it is there, in lines of shell; empty where nothing helps.
+      type: list
+      elements: str
     undo:
       description: What undoes it, in lines of shell.
       type: list
@@ -107,6 +112,7 @@ object:
     would: run
     targets: [guest 103 (process 4242)]
     inject: [kill -STOP 4242]
+    relief: []
     undo: [kill -CONT 4242]
     signs: [the canary of guest 103 is silent]
 """
@@ -136,14 +142,14 @@ def resolve(host: Any, params: Params) -> Mapping[str, Any]:
         return {"_ran": True, "_known": drill_start.recorded(journal)}
     if host.link(program) is None:
         raise Missing(f"there is no {program}; the role drill brings it.")
-    argv = [drill_start.PYTHON, program, "look", "-"]
+    argv = [drill_start.python(plan), program, "look", "-"]
     return {"_ran": False, "_known": drill_start.foreseen(host.query(argv, stdin=json.dumps(plan), timeout_s=120))}
 
 
 def read(host: Any, params: Params) -> State | None:
     plan = params["plan"]
     began = "plan.json" in host.names(drill_start.home(plan))
-    return {"run": plan["run"], "unit": drill_start.unit(plan["run"]), "began": began, **params["_known"]}
+    return {"run": plan["run"], "unit": drill_start.keeper(plan), "began": began, **params["_known"]}
 
 
 def steps(_have: State | None, params: Params) -> Sequence[Step]:

@@ -140,7 +140,8 @@ class Guest:
         self._pauses.append((seconds, closed))
 
     def silence(self) -> float:
-        """The longest time between two lines that it has said; ``shut``: for how long its port was closed."""
+        """The longest time between two lines that it has said; ``shut``: from the last one before its port was closed
+        to the first that it could say on it afterwards, whether anybody was there to hear it or not."""
         return max((b - a for a, b in zip(self.sent, self.sent[1:], strict=False)), default=0.0)
 
     def _live(self) -> None:
@@ -153,9 +154,8 @@ class Guest:
                     port.settimeout(0)
                     closed = self._talk(port, disk)
                 self.port.unlink()
-                began = time.monotonic()
                 self._ends.wait(closed)
-                self.shut = time.monotonic() - began
+                self.shut = time.monotonic() + self.pace_s - self.sent[-1] if self.sent else 0.0
 
     def _talk(self, port: socket.socket, disk: Any) -> float:
         """Beat until the port is to be closed; for how long."""
@@ -217,6 +217,7 @@ class FakeNode:
         self.guests = [{"vmid": 101, **row, "tags": "canary"}, {"vmid": 103, **row}]
         self.done: list[tuple[str, str]] = []
         self.answers: dict[str, Any] = {
+            "/nodes": [{"node": "pve1", "status": "online"}, {"node": "pve2", "status": "offline"}],
             "/nodes/{node}/qemu": self.guests,
             "/nodes/{node}/lxc": [],
             "/nodes/{node}/tasks": [],
@@ -324,8 +325,8 @@ class Systemd:
         return (self.state / "calls").read_text() if (self.state / "calls").exists() else ""
 
     def units(self) -> list[str]:
-        """All that is loaded or enabled."""
-        return sorted(path.name for path in self.state.iterdir() if re.match(r"pvelab|enabled", path.name))
+        """All of a way back that is loaded or enabled."""
+        return sorted(path.name for path in self.state.iterdir() if re.match(r"pvelab-(?!hog-)|enabled", path.name))
 
     def lie(self, kind: str, **properties: str) -> None:
         """Have `systemctl show` say this of every timer, or of every service."""

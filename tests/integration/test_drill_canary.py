@@ -218,6 +218,20 @@ def test_the_record_that_was_being_written_is_neither_lost_nor_damage(drill: Pac
     assert judged(drill, tmp_path, [3], torn, record(2), record(3)) == ([], [0]), "and only the newest is being written"
 
 
+def test_what_a_boot_has_cut_off_and_the_next_has_gone_behind(drill: Package, tmp_path: Path) -> None:
+    torn = record(2)[:2048].ljust(BLOCK, b"\0")
+    disk = tmp_path / "disk.raw"
+    disk.write_bytes(ring(record(1), torn, record(3)))
+    area = drill.canary.read_disk(disk, tmp_path)
+
+    def heard(*said: tuple[int, str]) -> list[Any]:
+        return [drill.canary.Ack(float(seq), seq, boot, 1.0, crc(seq), 0) for seq, boot in said]
+
+    assert drill.canary.judge(heard((1, "a" * 8), (3, "b" * 8)), area) == ([], [])
+    assert drill.canary.judge(heard((1, "a" * 8), (3, "a" * 8)), area) == ([], [1]), "no boot has cut it off"
+    assert drill.canary.judge(heard((2, "a" * 8), (3, "b" * 8)), area) == ([2], [1]), "not once it was promised"
+
+
 def test_a_number_that_is_used_again_counts_as_it_was_used_last(drill: Package, tmp_path: Path) -> None:
     first, last = drill.canary.Ack(1.0, 1, "0" * 8, 1.0, 5, 0), drill.canary.Ack(2.0, 1, "1" * 8, 1.0, crc(1), 0)
     disk = tmp_path / "disk.raw"

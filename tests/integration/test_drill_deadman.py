@@ -74,7 +74,7 @@ def log(made: Any) -> list[list[str]]:
     ],
 )
 def test_time_spans_as_systemd_writes_them(drill: Package, text: str, seconds: float) -> None:
-    assert drill.deadman._seconds(text) == pytest.approx(seconds)
+    assert drill.supervisor.seconds(text) == pytest.approx(seconds)
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_armed_proved_and_disarmed_twice(drill: Package, tmp_path: Path, systemd
     boot = f"pvelab-undo-at-boot-{RUN}.service"
     assert systemd.units() == [f"enabled.{boot}", f"{UNIT}.service", f"{UNIT}.timer"]
     text = (tmp_path / "etc" / boot).read_text()
-    assert f"ExecStart=/bin/sh {made.script} boot\n" in text
+    assert f" /bin/sh {made.script} boot && " in text
     assert f"ConditionPathExists={made.armed_file}\n" in text
     assert made.armed_file.read_text() == f"{RUN}\n"
     for _time in range(2):

@@ -7,11 +7,13 @@ import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import Package, Stands, package
+from ansible_collections.pvelab.proxmox.tests.integration.drill_net import BRIDGE, IP, TC
+from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import FakeNode, Package, Stands, package, wanted
 
 TAP = "tap103i0"
 PU = ["PVID", "Egress Untagged"]
@@ -24,49 +26,6 @@ TABLES: dict[str, list[dict[str, Any]]] = {
     "with one that only leaves untagged": [{"vlan": 7, "flags": ["Egress Untagged"]}],
     "empty": [],
 }
-BRIDGE = """#!{python} -SE
-import json, os, sys
-net, words = {net!r}, sys.argv[1:]
-def path(): return os.path.join(net, words[words.index("dev") + 1], "vlans")
-def span(text): low, _dash, high = text.partition("-"); return range(int(low), int(high or low) + 1)
-with open(path()) as file: table = {{int(vlan): flags for vlan, flags in json.load(file).items()}}
-if "show" in words:
-    rows = []
-    for vlan, flags in sorted(table.items()):
-        last = rows[-1] if rows else None
-        if last and last.get("flags", []) == flags == [] and last.get("vlanEnd", last["vlan"]) == vlan - 1:
-            last["vlanEnd"] = vlan
-        else:
-            rows.append({{"vlan": vlan, **({{"flags": flags}} if flags else {{}})}})
-    print(json.dumps([{{"ifname": "x", "vlans": rows}}] if rows else []))
-for vlan in span(words[words.index("vid") + 1]) if "show" not in words else ():
-    if "del" in words:
-        if vlan not in table: sys.exit("RTNETLINK answers: No such file or directory")
-        del table[vlan]
-    else:
-        if "pvid" in words: table = {{v: [f for f in flags if f != "PVID"] for v, flags in table.items()}}
-        table[vlan] = ["PVID"] * ("pvid" in words) + ["Egress Untagged"] * ("untagged" in words)
-with open(path(), "w") as file: json.dump(table, file)
-"""
-IP = """#!/bin/sh
-# ip link set dev TAP nomaster | ip link set dev TAP master BRIDGE
-cd {net}/"$4" || exit 1
-rm -f master
-echo '{{}}' > vlans
-[ "$5" = nomaster ] && exit 0
-ln -s "../../bridges/$6" master
-[ "$(cat master/bridge/default_pvid)" = 0 ] || echo '{{"1": ["PVID", "Egress Untagged"]}}' > vlans
-"""
-TC = """#!/bin/sh
-state={net}/tap103i0/queue
-case "$*" in
-"-j qdisc show"*) printf '[{{"kind": "%s", "root": true, "dev": "tap103i0"}}]\\n' "$(cut -d' ' -f1 "$state")" ;;
-"qdisc show"*) cat "$state" ;;
-"qdisc add dev tap103i0 root "*) shift 5; echo "$*" > "$state" ;;
-"qdisc del dev tap103i0 root") echo noqueue > "$state" ;;
-*) exit 64 ;;
-esac
-"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,7 +44,8 @@ class Host(Stands):
         self.bridge("default_pvid", "1")
         self.bridge("vlan_filtering", "1")
         (self.net / TAP / "master").symlink_to("../../bridges/vmbr1")
-        (self.net / TAP / "queue").write_text("noqueue\n")
+        for name, text in {"queue": "noqueue", "mtu": "1500"}.items():
+            (self.net / TAP / name).write_text(f"{text}\n")
         monkeypatch.setattr(drill.site, "NET", self.net)
         values = {"python": sys.executable, "net": str(self.net)}
         for name, text in {"bridge": BRIDGE, "ip": IP, "tc": TC, "modprobe": "#!/bin/sh\n"}.items():
@@ -193,3 +153,78 @@ def test_a_slow_line_and_back(host: Host) -> None:
     queue.write_text("tbf rate 1Mbit\n")
     with pytest.raises(host.drill.faults.fault.Skip, match=r"a queue of its own \(tbf\)"):
         host.fault("slow_network")
+
+
+SMALL = {"from": 101, "to": "10.0.0.3"}
+BIG = {**SMALL, "size": 1400}
+
+
+def mtu_fault(host: Host, *reach: dict[str, Any], **options: Any) -> Any:
+    data = {**wanted(host.folder), "fault": {"kind": "small_mtu", "options": options}, "reach": list(reach)}
+    return host.drill.faults.prepare(host.drill.plan.from_json(data), FakeNode())
+
+
+def test_a_port_that_takes_only_small_packets_and_back(host: Host) -> None:
+    (host.folder / "bridges/vmbr1/mtu").write_text("1500\n")
+    fault = mtu_fault(host, SMALL, BIG)
+    assert fault.targets == (f"MTU of {TAP}, 1300 instead of 1500",)
+    before = fault.looks["MTUs"]()
+    assert before == [f"{TAP} 1500", "vmbr1 1500"]
+    host.do(fault.undo)
+    assert fault.looks["MTUs"]() == before
+    host.do(fault.inject)
+    assert fault.looks["MTUs"]() == [f"{TAP} 1300", "vmbr1 1300"], "a bridge goes with the smallest of its ports"
+    for _time in range(2):
+        host.do(fault.undo)
+        assert fault.looks["MTUs"]() == before
+    host.do(fault.inject)
+    (host.net / TAP).rename(host.folder / "gone")
+    host.do(fault.undo)
+
+
+def test_what_is_big_vanishes_and_what_is_small_passes(host: Host) -> None:
+    passes, vanishes = mtu_fault(host, SMALL, BIG).signs
+    assert passes.name == "guest 101 reaches 10.0.0.3 all the same"
+    assert vanishes.name == "guest 101 does not reach 10.0.0.3 with 1400 bytes"
+
+    def seen(small: list[float | None], big: list[float | None]) -> list[str | None]:
+        made = {"101 10.0.0.3": small, "101 10.0.0.3 with 1400 bytes": big}
+        reached = {name: [(20.0 + n, found) for n, found in enumerate(row)] for name, row in made.items()}
+        return [sign.test(SimpleNamespace(reached=reached), 20.0) for sign in (passes, vanishes)]
+
+    assert seen([1.0], [1.0]) == [None, None]
+    assert seen([None, 1.0, 1.0], [1.0, None, None]) == ["two pings with an answer", "two pings without an answer"]
+    assert seen([1.0, None], [None, 1.0]) == [None, None]
+
+
+def test_a_port_whose_packets_could_prove_nothing(host: Host) -> None:
+    trouble = host.drill.shell.Trouble
+    with pytest.raises(trouble, match="drill test needs reach in its drill_targets"):
+        mtu_fault(host)
+    for reach in ((SMALL,), (BIG,)):
+        with pytest.raises(trouble, match="needs two kinds of reach in its drill_targets, one as it is and one with a"):
+            mtu_fault(host, *reach)
+    for mtu, size in ((1279, 1400), (1428, 1400), (1300, 1473)):
+        with pytest.raises(trouble, match=f"the option mtu of the fault small_mtu is {mtu}; it has to be 1280 or more"):
+            mtu_fault(host, SMALL, {**SMALL, "size": size}, mtu=mtu)
+
+
+class Answers(FakeNode):
+    """A node that notes what is to be done in its guest, and says so in the end."""
+
+    command: tuple[str, ...] = ()
+
+    def ask(self, _method: str, _path: str, body: Any) -> Any:
+        self.command = tuple(body["command"])
+        return {"pid": 7}
+
+    def get(self, _path: str, **_params: Any) -> Any:
+        return {"exited": 1, "exitcode": 0, "out-data": "64 bytes from 10.0.0.3: seq=0 ttl=64 time=0.25 ms"}
+
+
+def test_a_ping_is_as_big_as_it_is_asked_to_be(host: Host) -> None:
+    node = Answers()
+    assert host.drill.recorder.ping(node, 101, "10.0.0.3", 1400) == 0.25
+    assert node.command == ("ping", "-c", "1", "-W", "3", "-s", "1400", "10.0.0.3")
+    assert host.drill.recorder.ping(node, 101, "10.0.0.3") == 0.25
+    assert node.command == ("ping", "-c", "1", "-W", "3", "10.0.0.3")

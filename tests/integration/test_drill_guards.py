@@ -231,6 +231,19 @@ def test_what_fills_a_directory_is_left_behind(drill: Package, tmp_path: Path) -
     assert found == f"fillers: {tmp_path}/pvelab-filler-rest (was not there)"
 
 
+def test_what_only_one_fault_could_leave_behind_is_looked_at_too(drill: Package, tmp_path: Path) -> None:
+    plan = drill.plan.from_json(wanted(tmp_path))
+    weights = ["103 100"]
+    before = drill.residue.state(plan, {"weights": lambda: list(weights)})
+    assert set(before) == {*drill.residue.LOOKS, "weights"}
+    assert drill.residue.left(before, drill.residue.state(plan, {"weights": lambda: list(weights)})) == []
+    weights[0] = "103 10000"
+    assert drill.residue.left(before, drill.residue.state(plan, {"weights": lambda: list(weights)})) == [
+        "weights: 103 10000 (was not there)",
+        "weights: 103 100 (is gone)",
+    ]
+
+
 # the plan ---------------------------------------------------------------------------------------------------------
 
 

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ansible_collections.pvelab.proxmox.tests.integration.drill_agents import Agents
 from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import (
     RUN,
     FakeNode,
@@ -132,6 +134,24 @@ def test_one_that_cannot_be_undone_stays_armed_and_does_not_keep_others_from_it(
     assert "pvelab-undo-20260101T000000Z-first.timer" in systemd.units()
 
 
+def test_what_it_has_put_into_a_guest_is_taken_away_too(
+    drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = Agents(drill, tmp_path)
+    monkeypatch.setattr(drill.__main__, "Node", lambda *_args, **_more: made)
+    known = {"canaries": {"101": {"by": "agent", "directory": str(tmp_path)}}}
+    run = armed(drill, tmp_path, "true", **known)
+    ring = tmp_path / f"pvelab-canary-{RUN}"
+    ring.write_text("something")
+    made.dumb.set()
+    assert drill.__main__.undo(run / "plan.json") == 0
+    assert f"guests: {ring} may still be in guest 101" in capsys.readouterr().err
+    made.dumb.clear()
+    (run / "journal.json").write_text('{"verdict": null}')
+    assert drill.__main__.undo(run / "plan.json") == 0
+    assert not ring.exists()
+
+
 def test_a_run_that_has_ended_is_left_alone(drill: Package, tmp_path: Path, systemd: Systemd) -> None:
     made = home(tmp_path)
     (made / "journal.json").write_text('{"verdict": "passed"}')
@@ -178,3 +198,100 @@ def test_a_second_drill_on_the_same_host(
         assert drill.__main__.main() == 2
     assert "another drill runs on this host" in capsys.readouterr().err
     assert not (path.parent / "journal.json").exists()
+
+
+# asking the node --------------------------------------------------------------------------------------------------
+
+MONITOR = "/nodes/{node}/qemu/103/monitor"
+UPID = "UPID:pve1:000003E8:00000000:5F2C9D8A:qmconfig:103:root@pam!drill:"
+
+
+class Answers:
+    """The real client over a connection that is none: ``answers`` in their order, ``asked`` what was sent for them."""
+
+    def __init__(self, drill: Package, folder: Path, monkeypatch: pytest.MonkeyPatch, *answers: Any) -> None:
+        self.answers, self.asked = list(answers), list[tuple[str, str, Mapping[str, Any] | None]]()
+        monkeypatch.setattr(drill.node.Node, "_exchange", self._exchange)
+        self.node = drill.node.Node(wanted(folder)["api"], "pve1", timeout_s=1)
+
+    def _exchange(self, method: str, target: str, body: Mapping[str, Any] | None) -> Any:
+        self.asked.append((method, target, body))
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def test_a_line_of_shell_asks_the_node_what_it_says(
+    drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = home(tmp_path)
+    node = Answers(drill, tmp_path, monkeypatch, "", {"memory": "96"})
+    line = drill.plan.read(made / "plan.json").ask("POST", MONITOR, command="balloon 72", note="a=b 'c'")
+    python, program, *words = shlex.split(line)
+    assert (python, program) == ("/usr/bin/python3", str(tmp_path / "drill.py"))
+    for argv in (words, ["ask", str(made / "plan.json"), "GET", "/nodes/{node}/qemu/103/config", "current=1"]):
+        monkeypatch.setattr(sys, "argv", ["drill", *argv])
+        assert drill.__main__.main() == 0
+    assert node.asked == [
+        ("POST", "/api2/json/nodes/pve1/qemu/103/monitor", {"command": "balloon 72", "note": "a=b 'c'"}),
+        ("GET", "/api2/json/nodes/pve1/qemu/103/config?current=1", None),
+    ]
+    assert capsys.readouterr().out == '""\n{"memory": "96"}\n'
+
+
+def test_a_node_that_refuses_fails_the_line(
+    drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = home(tmp_path)
+    node = Answers(drill, tmp_path, monkeypatch, OSError("answers 403 Permission check failed"))
+    monkeypatch.setattr(sys, "argv", ["drill", "ask", str(made / "plan.json"), "POST", MONITOR, "command=balloon 72"])
+    assert drill.__main__.main() == 2
+    assert "answers 403 Permission check failed" in capsys.readouterr().err
+    assert len(node.asked) == 1, "what changes something is not sent twice"
+
+
+@pytest.mark.parametrize(
+    ("end", "log", "says"),
+    [
+        ("OK", [], None),
+        ("WARNINGS: 1", [], None),
+        ("got no worker upid", [[]], "ended with: got no worker upid$"),
+        (
+            "job errors",
+            [[{"n": 1, "t": "INFO: a"}, {"n": 2, "t": "ERROR: Backup of VM 103 failed - got timeout"}]],
+            "ended with: job errors; ERROR: Backup of VM 103 failed - got timeout$",
+        ),
+        ("job errors", [OSError("answers 500")], "ended with: job errors$"),
+    ],
+)
+def test_a_task_is_waited_for(
+    drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, log: list[Any], says: str | None
+) -> None:
+    node = Answers(
+        *(drill, tmp_path, monkeypatch),
+        *(UPID, {"status": "running"}, {"status": "stopped", "exitstatus": end}, *log),
+    )
+    path = "/nodes/{node}/qemu/103/config"
+    if says is None:
+        assert node.node.do("POST", path, {"cpuunits": 500}, within_s=5) == end
+    else:
+        with pytest.raises(drill.shell.Trouble, match=f"POST {path} {says}"):
+            node.node.do("POST", path, {"cpuunits": 500}, within_s=5)
+    assert [asked[0] for asked in node.asked] == ["POST", "GET", "GET", *("GET" for _ in log)]
+    assert [asked[1].partition(UPID)[2] for asked in node.asked[2:]] == ["/status", *("/log?limit=500" for _ in log)]
+
+
+def test_a_task_that_does_not_end(drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Answers(drill, tmp_path, monkeypatch, UPID, {"status": "running"})
+    with pytest.raises(drill.shell.Trouble, match=r"POST /x was not done after -1 s"):
+        node.node.do("POST", "/x", {}, within_s=-1)
+    assert node.answers == []
+
+
+def test_what_is_no_task_is_the_answer(drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Answers(drill, tmp_path, monkeypatch, None, {"a": 1}, UPID, {"status": "stopped", "exitstatus": "OK"})
+    assert node.node.do("PUT", "/x", {"balloon": 64}, within_s=1) is None
+    assert node.node.do("GET", "/x", {"full": 1}, within_s=1) == {"a": 1}
+    assert node.node.task("POST", "/x", within_s=1) == "OK"
+    assert node.asked[:2] == [("PUT", "/api2/json/x", {"balloon": 64}), ("GET", "/api2/json/x?full=1", None)]

@@ -57,12 +57,19 @@ def archive(tmp_path: Path) -> str:
 
 
 def runs(folder: Path) -> list[dict[str, Any]]:
-    found = drill_info.read(Host(), {"directory": str(folder / "drills"), "run": None})
+    params = {"directory": str(folder / "drills"), "supervisor": "systemd", "run": None}
+    found = drill_info.read(Host(), params)
     return list(found["runs"])
 
 
 def start(plan: dict[str, Any], path: str, *, check: bool) -> Outcome:
     return perform(drill_run.RESOURCE, Host(read_only=check), {"plan": plan, "program": path}, check=check)
+
+
+def asked(folder: Path, path: str) -> dict[str, Any]:
+    """What drill_abort is told."""
+    python = drill_start.PYTHON
+    return {"program": path, "directory": str(folder / "drills"), "supervisor": "systemd", "python": python}
 
 
 def cut_off(drill: Package, folder: Path, name: str, undo: str | None) -> Path:
@@ -83,7 +90,7 @@ def cut_off(drill: Package, folder: Path, name: str, undo: str | None) -> Path:
 def test_a_plan_goes_through_the_program_to_systemd(
     tmp_path: Path, systemd: Systemd, archive: str, check: bool
 ) -> None:
-    plan = wanted(tmp_path, guards={"allow": False})
+    plan = wanted(tmp_path, guards={"allow": False}, program=archive)
     outcome = start(plan, archive, check=check)
     found = outcome.object or {}
     assert outcome.changed
@@ -127,7 +134,7 @@ def test_what_is_armed_is_undone_and_what_is_not_yet_armed_is_stopped(
     (tmp_path / "broken").touch()
     made = cut_off(drill, tmp_path, "a", f"rm -f '{tmp_path}/broken'")
     cut_off(drill, tmp_path, "b", None)
-    params = {"program": archive, "directory": str(tmp_path / "drills")}
+    params = asked(tmp_path, archive)
     foreseen = perform(drill_abort.RESOURCE, Host(read_only=True), params, check=True)
     assert (foreseen.changed, foreseen.object) == (True, {"undone": [], "running": [], "armed": ["a"]})
     assert (tmp_path / "broken").exists()
@@ -146,7 +153,7 @@ def test_a_run_that_is_armed_and_has_lost_its_plan_is_not_passed_over(
 ) -> None:
     (cut_off(drill, tmp_path, "a", "true") / "plan.json").unlink()
     with pytest.raises(Failure, match=r"ended with 1: a: .*plan\.json is no plan of a drill"):
-        perform(drill_abort.RESOURCE, Host(), {"program": archive, "directory": str(tmp_path / "drills")})
+        perform(drill_abort.RESOURCE, Host(), asked(tmp_path, archive))
 
 
 def test_a_journal_that_is_none_does_not_keep_others_from_being_undone(
@@ -156,6 +163,6 @@ def test_a_journal_that_is_none_does_not_keep_others_from_being_undone(
     (cut_off(drill, tmp_path, "a", "true") / "journal.json").write_text("{")
     cut_off(drill, tmp_path, "b", f"rm -f '{tmp_path}/broken'")
     with pytest.raises(Failure, match="ended with 1: a: "):
-        perform(drill_abort.RESOURCE, Host(), {"program": archive, "directory": str(tmp_path / "drills")})
+        perform(drill_abort.RESOURCE, Host(), asked(tmp_path, archive))
     assert not (tmp_path / "broken").exists()
     assert [run["armed"] for run in runs(tmp_path)] == [False, False]

@@ -10,13 +10,14 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ansible_collections.pvelab.proxmox.tests.integration.drill_lag import lagging
 from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import (
     PROGRAMS,
     FakeNode,
@@ -26,8 +27,9 @@ from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import (
     soon,
     wanted,
 )
+from ansible_collections.pvelab.proxmox.tests.lab import until
 
-GUESTS = {101: (0.5, False), 102: (2.0, False), 103: (2.3, True)}
+GUESTS = {101: (0.5, False), 102: (2.0, False), 103: (2.3, True), 104: (10.0, False)}
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -52,34 +54,82 @@ def samples(seen: Any) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (seen.plan.home / "samples.jsonl").read_text().splitlines()]
 
 
-def test_outages_of_known_length_are_measured(drill: Package, node: FakeNode, tmp_path: Path) -> None:
-    seen = recorder(drill, tmp_path, *GUESTS)
+PROGRAM = """
+import json, signal, sys
+from drill import plan, recorder
+wanted = plan.from_json(json.loads(sys.argv[1]))
+wanted.home.mkdir(parents=True)
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
+seen = recorder.Recorder(wanted)
+seen.start()
+signal.sigwait([signal.SIGTERM])
+seen.stop()
+print(json.dumps(seen.summary()))
+"""
+
+
+@contextmanager
+def watching(folder: Path, **more: Any) -> Iterator[subprocess.Popen[str]]:
+    """A recorder in a process of its own, as on a host; SIGTERM ends it, and it says how well it has looked."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, json.dumps(wanted(folder, **more))],
+        env={**os.environ, "PYTHONPATH": str(PROGRAMS), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as program:
+        try:
+            yield program
+        finally:
+            program.kill()
+
+
+def heard(drill: Package, folder: Path) -> dict[int, list[Any]]:
+    """What a recorder has on the disk of its canaries, by their guests."""
+    found: dict[int, list[Any]] = {vmid: [] for vmid in GUESTS}
+    path = folder / "drills" / wanted(folder)["run"] / "acks.jsonl"
+    for line in path.read_text().splitlines(keepends=True) if path.exists() else []:
+        if line.endswith("\n"):
+            vmid, *ack = json.loads(line)
+            found[vmid].append(drill.canary.Ack(*ack))
+    return found
+
+
+def test_outages_of_known_length_are_measured_for_next_to_nothing(drill: Package, tmp_path: Path) -> None:
+    def all_after(*moments: float) -> bool:
+        rows = heard(drill, tmp_path).values()
+        return all(len([ack for ack in acks if ack.at > at]) > 5 for acks, at in zip(rows, moments, strict=True))
+
     with ExitStack() as stack:
-        guests = {vmid: stack.enter_context(Guest(tmp_path, vmid)) for vmid in GUESTS}
-        seen.start()
-        stack.callback(seen.stop)
-        soon(lambda: all(len(heard.acks) > 5 for heard in seen.heard.values()), "all are heard")
+        guests = {vmid: Guest(tmp_path, vmid) for vmid in GUESTS}
+        for guest in guests.values():
+            guest.pace_s = 0.1  # as the real one
+            stack.enter_context(guest)
+        program = stack.enter_context(watching(tmp_path, victims=list(GUESTS), bystanders=[]))
+        soon(lambda: all_after(*[0.0] * len(GUESTS)), "all are heard")
         began = time.monotonic()
+        lag = stack.enter_context(lagging())
         for vmid, (seconds, closed) in GUESTS.items():
             guests[vmid].pause(seconds, closed=closed)
-        soon(lambda: all(_after(seen, vmid, began + GUESTS[vmid][0]) > 5 for vmid in GUESTS), "all are heard again")
-        for vmid, (seconds, closed) in GUESTS.items():
-            ((since, until),) = drill.canary.outages(seen.heard[vmid].acks, began, time.monotonic(), 0.4)
+        until(lambda: all_after(*[began + seconds for seconds, _closed in GUESTS.values()]), "all are heard again")
+        for vmid, acks in heard(drill, tmp_path).items():
+            seconds, closed = GUESTS[vmid]
+            ((since, ended),) = drill.canary.outages(acks, began, time.monotonic(), 0.4)
             truth = guests[vmid].shut if closed else guests[vmid].silence()
             assert seconds <= truth
-            assert abs((until - since) - truth) <= max(0.1 * seconds, 0.15), (vmid, until - since, truth)
-        soon(lambda: all(len(seen.heard[n].acks) == len(guests[n].sent) for n in GUESTS), "each line is heard once")
-    _sampled_ten_times_a_second(seen)
+            error = abs((ended - since) - truth)
+            assert error <= max(0.1 * seconds, 0.15) + max(lag), (vmid, ended - since, truth, max(lag))
+        soon(lambda: [len(acks) for acks in heard(drill, tmp_path).values()] == [len(guests[n].sent) for n in GUESTS],
+             "each line is heard once")  # fmt: skip
+        program.terminate()
+        summary = json.loads(program.communicate()[0])
+        print(f"the recorder took {100 * summary['cpu_share']:.1f} % of a processor")
+    path = tmp_path / "drills" / wanted(tmp_path)["run"] / "samples.jsonl"
+    _sampled_ten_times_a_second([json.loads(line) for line in path.read_text().splitlines()], summary)
 
 
-def _after(seen: Any, vmid: int, at: float) -> int:
-    return len([ack for ack in seen.heard[vmid].acks if ack.at > at])
-
-
-def _sampled_ten_times_a_second(seen: Any) -> None:
-    rows = samples(seen)
+def _sampled_ten_times_a_second(rows: list[dict[str, Any]], summary: dict[str, Any]) -> None:
     lasted = rows[-1]["at"] - rows[0]["at"]
-    assert lasted > 2
+    assert lasted > 10
     assert 8 <= (len(rows) - 1) / lasted <= 10.5
     assert [row["at"] for row in rows] == sorted(row["at"] for row in rows)
     assert all(row["guests"]["102"]["alive"] for row in rows)
@@ -87,9 +137,9 @@ def _sampled_ten_times_a_second(seen: Any) -> None:
     counted = [row["guests"]["102"]["acks"] for row in rows]
     assert counted == sorted(counted)
     assert counted[-1] > counted[0]
-    summary = seen.summary()
     assert (summary["hz"], summary["samples"], summary["gaps"]) == (10.0, len(rows), [])
-    assert summary["cpu_share"] > 0
+    # 1 % alone; a busy machine's processors take longer for the same.
+    assert 0 < summary["cpu_share"] < 0.03
 
 
 def test_a_process_that_ends_is_noted(drill: Package, node: FakeNode, tmp_path: Path) -> None:
@@ -171,25 +221,11 @@ def test_a_sampler_that_ends_leaves_a_gap_up_to_the_end(
 
 
 def test_what_was_seen_survives_the_runner(tmp_path: Path) -> None:
-    text = (
-        "import json, sys, threading; from drill import plan, recorder\n"
-        "wanted = plan.from_json(json.loads(sys.argv[1]))\n"
-        "wanted.home.mkdir(parents=True)\n"
-        "recorder.Recorder(wanted).start()\n"
-        "threading.Event().wait()\n"
-    )
-    program = subprocess.Popen(
-        [sys.executable, "-c", text, json.dumps(wanted(tmp_path))],
-        env={**os.environ, "PYTHONPATH": str(PROGRAMS), "PYTHONDONTWRITEBYTECODE": "1"},
-    )
     path = tmp_path / "drills" / wanted(tmp_path)["run"] / "samples.jsonl"
-    try:
+    with watching(tmp_path):
         seen = soon(lambda: path.exists() and path.read_text().count("\n"), "samples")
         assert seen < 20, "they are not kept back"
         soon(lambda: path.read_text().count("\n") >= 4, "more of them")
-    finally:
-        program.kill()
-        program.wait()
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert len(rows) >= 4
     assert set(rows[0]["guests"]) == {"101", "103"}

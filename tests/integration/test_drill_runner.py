@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,82 +11,17 @@ from typing import Any
 import jsonschema
 import pytest
 
+from ansible_collections.pvelab.proxmox.tests.integration import drill_parts
+from ansible_collections.pvelab.proxmox.tests.integration.drill_host import SCHEMA, Host
 from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import (
     RUN,
-    FakeNode,
-    Guest,
     Package,
-    Systemd,
     named,
     package,
-    program,
     wanted,
 )
-from ansible_collections.pvelab.proxmox.tests.lab import ROOT
 
-SCHEMA = json.loads((ROOT / "docs/drills/journal.schema.json").read_text(encoding="utf-8"))
 STATES = ["preflight", "baseline", "arm", "inject", "observe", "recover", "verify", "disarm", "report"]
-
-
-class Host:
-    """A host with two guests. A guest stands still while a file with its number is in ``held``."""
-
-    def __init__(self, drill: Package, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.drill, self.folder, self.held = drill, folder, folder / "held"
-        self.held.mkdir()
-        self.systemd = Systemd(folder, monkeypatch)
-        # qemu-img convert -U -O raw FROM TO, for a disk that is raw already
-        program(self.systemd.programs / "qemu-img", '#!/bin/sh\nexec cp "$5" "$6"\n')
-        self.node = FakeNode(folder)
-        self.stop_file = folder / "stop"
-        self.signs: tuple[Any, ...] = (drill.signs.stalled(103, 0.4),)
-        self.inject, self.undo = f"touch {self.held}/103", f"rm -f {self.held}/103"
-        self.outage = True
-        self.runner: Any = None
-        self.guests = {vmid: Guest(folder, vmid, (self.held / str(vmid)).exists) for vmid in (101, 103)}
-        for name in ("marker", "machine-id"):
-            (folder / name).write_text("0123\n")
-        (folder / "etc").mkdir()
-        for module, name, value in (
-            (drill.guards, "MARKER", folder / "marker"),
-            (drill.guards, "MACHINE_ID", folder / "machine-id"),
-            (drill.guards, "STOP_FILE", self.stop_file),
-            (drill.runner, "STOP_FILE", self.stop_file),
-            (drill.runner, "STEADY_S", 0.15),
-            (drill.runner, "LOOK_S", 0.03),
-            (drill.deadman, "UNITS", folder / "etc"),
-            (drill.recorder, "Node", lambda *_args, **_more: self.node),
-            (drill.runner, "Node", lambda *_args, **_more: self.node),
-        ):
-            monkeypatch.setattr(module, name, value)
-        monkeypatch.setitem(drill.faults.KINDS, "test", self._fault)
-
-    def _fault(self, _plan: Any, _node: Any) -> Any:
-        return self.drill.faults.fault.Fault(("guest 103",), self.inject, self.undo, self.signs, self.outage)
-
-    def run(self, **more: Any) -> dict[str, Any]:
-        """What the journal of a run says in the end; that it keeps to its schema is looked at each time."""
-        self.runner = self.drill.runner.Runner(self.drill.plan.from_json(wanted(self.folder, **more)))
-        verdict = self.runner.run()
-        data: dict[str, Any] = json.loads((self.home / "journal.json").read_text())
-        jsonschema.validate(data, SCHEMA)
-        assert data["verdict"] == verdict
-        for row in data["evidence"]:
-            text = (self.home / row["name"]).read_bytes()
-            assert (row["bytes"], row["sha256"]) == (len(text), hashlib.sha256(text).hexdigest())
-        armed = (self.home / "armed").exists()
-        assert bool(self.systemd.units()) is armed
-        # Where not everything is as it was, the host is to try once more; else nothing is armed any more.
-        assert armed is bool(data["marks"]["inject"] and not data["marks"]["verified"])
-        return data
-
-    def harmless(self) -> None:
-        """A fault that nobody notices, and that is not to be noticed."""
-        self.inject, self.signs, self.outage = "true", (), False
-
-    @property
-    def home(self) -> Path:
-        return self.folder / "drills" / RUN
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -138,7 +72,9 @@ def test_a_drill_that_passes(host: Host) -> None:
     assert marks["inject"] < undo["due"] <= undo["armed"] + 65
     said = [line.split()[2] for line in (host.home / "undo.log").read_text().splitlines()]
     assert said == ["rehearsal", "rehearsal", "runner", "runner"]
-    assert {row["name"] for row in data["evidence"]} == {"inject.log", "samples.jsonl", "undo.log", "undo.sh"}
+    logs = {"inject.log", "undo.log", "undo.sh"}
+    assert {row["name"] for row in data["evidence"]} == {*logs, "samples.jsonl", "acks.jsonl"}
+    assert (data["plan"]["relief"], marks["relief"], guest(data, 103)["latency_ms"]["relief"]) == ("", None, None)
 
 
 def test_a_fault_that_is_none_is_not_observed(host: Host) -> None:
@@ -359,3 +295,90 @@ def test_a_host_that_cannot_be_disarmed(host: Host, monkeypatch: pytest.MonkeyPa
     data = host.run()
     assert (data["verdict"], states(data)["disarm"]) == ("not_recovered", False)
     assert "it could not be disarmed: systemd does not answer" in data["because"]
+
+
+# what an operator does meanwhile ----------------------------------------------------------------------------------
+
+QUICK = "writes of guest 103 take at most 2 times as long again"
+
+
+def test_a_remedy_that_helps(host: Host) -> None:
+    host.slows()
+    data = host.run()
+    assert data["verdict"] == "passed"
+    assert "the remedy helped" in data["because"]
+    assert [row["name"] for row in data["states"]] == [*STATES[:5], "relieve", *STATES[5:]]
+    assert data["plan"]["relief"] == host.relief
+    marks = data["marks"]
+    assert marks["detected"] <= marks["relief"] <= named(data["signature"], QUICK)["at"] <= marks["recover"]
+    latency = {name: found and found["p50"] for name, found in guest(data, 103)["latency_ms"].items()}
+    assert latency == {"baseline": 0.7, "fault": 9.0, "relief": 0.7, "after": 0.7}
+    assert named(data["signature"], QUICK)["evidence"] == "1 ms, and 1 ms before the fault, by half"
+    assert "relief.log" in {row["name"] for row in data["evidence"]}
+    assert list(host.held.iterdir()) == []
+
+
+def test_a_remedy_that_does_nothing(host: Host) -> None:
+    host.slows()
+    host.relief = "true"
+    data = host.run(limits={"observe_s": 1})
+    assert data["verdict"] == "hypothesis_refuted"
+    assert data["because"] == f"The remedy did not help: {QUICK} was not seen."
+    assert not named(data["signature"], QUICK)["seen"]
+    assert (states(data)["relieve"], guest(data, 103)["latency_ms"]["relief"]["p50"]) == (True, 9.0)
+    assert list(host.held.iterdir()) == []
+
+
+def test_a_fault_that_is_gone_by_itself_is_no_help_of_the_remedy(host: Host) -> None:
+    host.slows()
+    host.relief = f"rm -f {host.held}/slow"
+    data = host.run(limits={"observe_s": 1})
+    assert data["verdict"] == "hypothesis_refuted"
+    assert guest(data, 103)["latency_ms"]["relief"]["p50"] == 0.7
+
+
+def test_where_nothing_broke_no_remedy_has_failed(host: Host) -> None:
+    host.slows()
+    host.inject = "true"
+    data = host.run(limits={"observe_s": 0.6})
+    assert data["verdict"] == "fault_not_observed"
+    assert data["because"] == "The fault did not show: writes of guest 103 take 3 times as long was not seen."
+
+
+def test_a_remedy_that_cannot_be_brought_is_undone(host: Host) -> None:
+    host.slows()
+    host.relief += "; echo no such remedy >&2; false"
+    data = host.run()
+    assert data["verdict"] == "inconclusive"
+    assert "ended with 1: no such remedy" in data["because"]
+    assert (states(data)["relieve"], states(data)["recover"], states(data)["verify"]) == (False, True, True)
+    assert data["marks"]["relief"] is not None
+    assert list(host.held.iterdir()) == []
+
+
+def test_a_remedy_that_was_not_come_to_is_not_said_to_have_failed(host: Host) -> None:
+    real = host.drill.runner.Runner._observe
+
+    def broken(runner: Any) -> None:
+        real(runner)
+        raise LookupError("what nobody has thought of")
+
+    host.patch.setattr(host.drill.runner.Runner, "_observe", broken)
+    host.slows()
+    data = host.run()
+    assert data["verdict"] == "inconclusive"
+    assert data["because"].startswith("The fault was seen, but the remedy was not tried: LookupError: what nobody")
+    assert ("relieve" in states(data), data["marks"]["relief"]) == (False, None)
+    assert not named(data["signature"], QUICK)["seen"]
+
+
+def test_a_bystander_that_is_started_anew_is_disturbed_however_quick_it_is_back(host: Host) -> None:
+    host.slows()
+    real = drill_parts.ack_line
+    boots = {True: "11111111", False: "0a1b2c3d"}
+    anew = host.held / "slow"
+    host.patch.setattr(drill_parts, "ack_line", lambda seq: real(seq).replace(boots[False], boots[anew.exists()]))
+    host.eased, host.relief = (), ""
+    data = host.run(limits={"observe_s": 2})
+    assert data["verdict"] == "hypothesis_refuted"
+    assert data["because"] == "guest 101 was started anew, which was not to be."

@@ -23,9 +23,21 @@ LADDER: tuple[tuple[str, dict[str, Any], str], ...] = (
     ("inconclusive", {"stopped": "it got a signal to end"}, "it got a signal to end"),
     ("recovered_by_deadman", {"by_deadman": True}, "undid it by itself"),
     ("inconclusive", {"gap_s": 2.1}, "saw nothing for 2.1 s"),
+    (
+        "inconclusive",
+        {"coarse": ("guest 104 is heard every 4.0 s",)},
+        "Too little was heard to tell an outage from none",
+    ),
+    ("inconclusive", {"unseen": ("guest 104 is known through the node",)}, "Nobody could look while it mattered"),
     ("fault_not_observed", {"missing": ("the pool is full",)}, "the pool is full was not seen"),
     ("fault_not_observed", {"unharmed": ("guest 103",)}, "guest 103 went on"),
     ("hypothesis_refuted", {"disturbed": ("guest 101 stood still for 4.0 s",)}, "guest 101 stood still for 4.0 s"),
+    ("inconclusive", {"untried": "LookupError: x"}, "the remedy was not tried: LookupError: x"),
+    (
+        "hypothesis_refuted",
+        {"unhelped": ("writes of guest 103 are quick again",)},
+        "The remedy did not help: writes of guest 103 are quick again was not seen.",
+    ),
     ("inconclusive", {"unchecked": ("guest 103",)}, "the disk of guest 103"),
 )
 
@@ -73,4 +85,33 @@ def test_only_a_full_set_of_good_facts_passes(drill: Package) -> None:
     assert drill.verdict.judge(blind)[0] == "passed", "short enough for a host that takes its time"
     tried = {name for _verdict, known, _because in LADDER for name in known}
     known = {field.name for field in fields(drill.verdict.Facts)}
-    assert tried | {"blind_s"} == known, "a new fact needs a line in the table"
+    assert tried | {"blind_s", "helped", "proven", "unknown"} == known, "a new fact needs a line in the table"
+
+
+def test_a_remedy_is_named_where_it_helped_and_only_there(drill: Package) -> None:
+    def judged(**known: Any) -> tuple[str, str]:
+        return tuple(drill.verdict.judge(drill.verdict.Facts(restored=True, **known)))  # type: ignore[return-value]
+
+    assert judged(proven=1)[1].startswith("The fault was seen, its signs were seen, service came back,")
+    assert judged(helped=True, proven=3) == (
+        "passed",
+        "The fault was seen, its signs were seen, the remedy helped, service came back, and no acknowledged write is "
+        "missing.",
+    )
+    unseen = judged(missing=("the guest is slow",), unhelped=("the guest is quick again",))
+    assert unseen == ("fault_not_observed", "The fault did not show: the guest is slow was not seen.")
+
+
+def test_of_data_no_more_is_said_than_was_looked_at(drill: Package) -> None:
+    def said(**known: Any) -> str:
+        verdict, because = drill.verdict.judge(drill.verdict.Facts(restored=True, **known))
+        assert verdict == "passed"
+        return str(because).removeprefix("The fault was seen, its signs were seen, ")
+
+    assert said() == "and service came back."
+    assert said(proven=2) == "service came back, and no acknowledged write is missing."
+    assert said(unknown=("guest 105",)) == "and service came back. Whether guest 105 lost anything is not known."
+    assert said(proven=1, unknown=("guest 105", "guest 106")) == (
+        "service came back, and no acknowledged write of the others is missing. Whether guest 105, guest 106 lost "
+        "anything is not known."
+    )

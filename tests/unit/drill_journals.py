@@ -12,6 +12,7 @@ from typing import Any
 BEGAN, INJECT, EFFECT, DETECTED, API, RECOVER, RESTORED, VERIFIED, ENDED = (
     5123.2, 5138.0, 5140.1, 5141.0, 5147.3, 5155.9, 5159.3, 5164.0, 5166.5,
 )  # fmt: skip
+STATES = ("preflight", "baseline", "arm", "inject", "observe", "relieve", "recover", "verify", "disarm", "report")
 HOSTILE = """</title></style><script>alert(1)</script>"><img src=x onerror='a()'>&amp;|`*_[x](http://evil.example)"""
 INJECTION = """\
 free=$(df --output=avail -B1 /srv/files | tail -n 1)
@@ -123,6 +124,82 @@ def refuted(run: str = "20261123T021500Z-storage_full-2b3c4d") -> dict[str, Any]
     return sealed(journal, samples(stalled=True, silent_api=True))
 
 
+def watched(told: float | None, run: str = "20261126T021500Z-storage_full-5e6f7a") -> dict[str, Any]:
+    """Passed, on a host whose guest_watch ``told`` so many seconds after the first effect, or (None) said nothing."""
+    journal = storage_full(run)
+    at = None if told is None else round(EFFECT + told, 3)
+    said = "raised: guest 103 (db1) is called running and stands still (io-error): free some space, then resume it."
+    return {
+        **journal,
+        "events": [*journal["events"], *([event(at, "guest_watch", said, 103)] if at is not None else [])],
+        "marks": {**journal["marks"], "watch": at},
+        "metrics": {**journal["metrics"], "watch_s": told},
+    }
+
+
+def outside(run: str = "20261127T021500Z-hypervisor_crash-6f7a8b") -> dict[str, Any]:
+    """Passed: the host lost its power, and was seen to be away from the controller. It asked a guest itself, too."""
+    journal = storage_full(run)
+    began, back = INJECT + 0.4, INJECT + 16.9
+    answers = [probe("API", "192.0.2.5:8006", "https", 0.1, [(began, back, "silent")])]
+    answers += [probe("SSH", "192.0.2.5:22", "banner", 3.3333, [(began + 1.9, back - 2.0, "silent")])]
+    never = {**probe("db1", "10.10.10.13", "ping", 0.1, []), "host": False, "answered": 0, "usual_ms": None}
+    web = {**probe("web1", "10.10.10.11:80", "tcp", 0.1, [(EFFECT, EFFECT + 2.5, "refused"), (API, None, "late")])}
+    journal.update(
+        probes=[{**web, "host": False}],
+        vantage={
+            "name": "the controller",
+            "offset_s": -40211.0381,
+            "error_s": 0.0121,
+            "drift_s": -0.0418,
+            "exchanges": 212,
+            "from": BEGAN - 1.0,
+            "to": ENDED + 1.0,
+            "gaps": [{"from": BEGAN + 4.0, "to": BEGAN + 5.1}],
+            "away": [{"from": began, "to": back, "s": 16.5}],
+            "probes": [*answers, never],
+        },
+        recorder={"hz": 10, "samples": 300, "gaps": [{"from": INJECT + 0.3, "to": INJECT + 15.0}], "cpu_share": 0.01},
+    )
+    journal["events"].append(event(began, "vantage", "API (192.0.2.5:8006) is silent, seen from the controller"))
+    return sealed(journal, samples(stalled=True, more=True))
+
+
+def probe(
+    name: str, address: str, kind: str, every_s: float, outages: list[tuple[float, float | None, str]]
+) -> dict[str, Any]:
+    rows = [
+        {"from": since, "to": until, "s": None if until is None else round(until - since, 3), "why": why}
+        for since, until, why in outages
+    ]
+    out = round(sum((until or ENDED) - since for since, until, _why in outages), 3)
+    return {
+        **{"name": name, "kind": kind, "address": address, "host": True, "every_s": every_s},
+        **{"tried": 433, "answered": 250, "usual_ms": 4.2, "outages": rows, "outage_s": out},
+    }
+
+
+def relieved(run: str = "20261125T021500Z-cpu_overcommit-4d5e6f") -> dict[str, Any]:
+    """Passed: the victim was slow, and what an operator did while the fault was there helped it."""
+    journal = storage_full(run)
+    began = 5149.0
+    *ahead, observe, recover, verify, disarm, report = journal["states"]
+    helped = state("relieve", began, RECOVER)
+    slow = guest(103, "db1", "victim", [], acked=410)
+    slow["latency_ms"].update(
+        fault={"n": 90, "p50": 21.4, "p99": 80.0, "max": 96.0}, relief={"n": 60, "p50": 3.6, "p99": 12.0, "max": 15.5}
+    )
+    journal.update(
+        because="The fault was seen, its signs were seen, the remedy helped, and no write is missing.",
+        plan={**PLAN, "relief": "echo 10000 > /sys/fs/cgroup/qemu.slice/103.scope/cpu.weight\n"},
+        states=[*ahead, {**observe, "ended": began}, helped, recover, verify, disarm, report],
+        marks={**journal["marks"], "relief": began},
+        guests=[slow, *journal["guests"][1:]],
+        signature=[*journal["signature"], sign("writes of guest 103 are quick again", 5151.5, "4 ms instead of 21 ms")],
+    )
+    return sealed(journal, samples(stalled=False))
+
+
 def aborted(run: str = "20261124T021500Z-storage_full-3c4d5e") -> dict[str, Any]:
     """Never begun: a backup was running. There are no samples."""
     refusal = "Nothing was touched: no job runs? no (1 active task: vzdump 103): wait for the task to end"
@@ -163,13 +240,20 @@ def hostile(value: Any, key: str = "") -> Any:
     if isinstance(value, list):
         return [hostile(inner, key) for inner in value]
     fixed = {"schema", "verdict", "began_utc", "ended_utc", "utc", "blast_radius", "role", "probe", "source"}
-    phase = value in ("preflight", "baseline", "arm", "inject", "observe", "recover", "verify", "disarm", "report")
+    phase = value in STATES
     return HOSTILE if isinstance(value, str) and key not in fixed and not phase else value
 
 
-def samples(*, stalled: bool, silent_api: bool = False) -> str:
-    """Ten a second from the beginning to the end of a run."""
-    return "".join(json.dumps(row) + "\n" for row in _rows(stalled, silent_api))
+def samples(*, stalled: bool, silent_api: bool = False, more: bool = False) -> str:
+    """Ten a second from the beginning to the end of a run; ``more``: with swap space, what waits to be written, KSM."""
+    rows = [row | (_more(step) if more else {}) for step, row in enumerate(_rows(stalled, silent_api))]
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+def _more(step: int) -> dict[str, Any]:
+    memory = {"swap_free_mib": 900 - step, "dirty_mib": step % 30, "writeback_mib": 0, "probes": {"web1": 0.4}}
+    slow = {"ksm": {"sharing_mib": step / 4, "profit_mib": step / 5 - 2}, "oom_kills": 0, "load": 0.4, "node": "online"}
+    return memory | (slow if step % 10 == 0 else {})
 
 
 def sealed(journal: dict[str, Any], text: str) -> dict[str, Any]:

@@ -18,6 +18,8 @@ CHAOSLIB = "1.45.0"
 # Nothing can be run by this name. An experiment that is taken out of the journal and run would break the host without
 # the timer that undoes it, so it must not be runnable.
 NOT_RUNNABLE = "pvelab-drill-record"
+# The phases that do something, and watch what it does.
+METHOD = ("inject", "observe", "relieve", "recover")
 # A verdict as the Chaos Toolkit's status, whether it deviated, and whether the steady state was met in the end (None:
 # nobody can say). https://chaostoolkit.org/reference/api/journal/
 _OUTCOMES: Mapping[str, tuple[str, bool, bool | None]] = {
@@ -44,7 +46,7 @@ def junit(journal: Journal) -> str:
     suite = ET.SubElement(top, "testsuite", {"name": f"drill {journal.drill.name}", **counts, **about})
     properties = ET.SubElement(suite, "properties")
     told = [("run", journal.run), ("verdict", journal.verdict), ("blast_radius", journal.drill.blast_radius)]
-    told += [(key, str(found)) for key in MEASURES if (found := journal.metrics.get(key)) is not None]
+    told += [(key, str(found)) for key in journal.measures if (found := journal.metrics.get(key)) is not None]
     for name, value in told:
         ET.SubElement(properties, "property", {"name": name, "value": value})
     where = {"classname": f"drill.{journal.drill.name}", "name": journal.drill.title, "time": lasted}
@@ -55,7 +57,7 @@ def junit(journal: Journal) -> str:
         text = f"{journal.because}\n{said.means}\n{said.then}\n"
         ET.SubElement(test, "failure", {"message": journal.because, "type": journal.verdict}).text = text
     lines = [f"{said.headline}: {journal.because}", f"Expected: {journal.drill.hypothesis}"]
-    lines += [f"{name}: {metric(journal, key)}" for key, (name, _what, _none) in MEASURES.items()]
+    lines += [f"{MEASURES[key][0]}: {metric(journal, key)}" for key in journal.measures]
     ET.SubElement(test, "system-out").text = "\n".join(lines) + "\n"
     ET.indent(top)
     return f'<?xml version="1.0" encoding="utf-8"?>\n{ET.tostring(top, encoding="unicode")}\n'
@@ -64,12 +66,12 @@ def junit(journal: Journal) -> str:
 def chaostoolkit(journal: Journal) -> dict[str, Any]:
     """A journal as the Chaos Toolkit's, with what it has no place for under ``pvelab``.
 
-    The phases inject, observe and recover are its run, preflight and baseline the steady state before; what the timer
-    undid is its rollback. Moments are RFC 3339 in UTC, ``duration`` is in seconds.
+    The phases inject, observe, relieve and recover are its run, preflight and baseline the steady state before; what
+    the timer undid is its rollback. Moments are RFC 3339 in UTC, ``duration`` is in seconds.
     """
     status, deviated, met = _OUTCOMES[journal.verdict]
     before = [_result(journal, state) for state in journal.states if state.name in ("preflight", "baseline")]
-    run = [_result(journal, state) for state in journal.states if state.name in ("inject", "observe", "recover")]
+    run = [_result(journal, state) for state in journal.states if state.name in METHOD]
     after = [_result(journal, state) for state in journal.states if state.name == "verify"]
     states: dict[str, Any] = {"before": None, "after": None, "during": []}
     if before:
@@ -111,7 +113,7 @@ def _experiment(journal: Journal) -> dict[str, Any]:
             "title": journal.drill.hypothesis,
             "probes": [_activity(journal, name) for name in ("preflight", "baseline", "verify")],
         },
-        "method": [_activity(journal, name) for name in ("inject", "observe", "recover")],
+        "method": [_activity(journal, name) for name in METHOD if name != "relieve" or plan.relief],
         "rollbacks": [_action("undo", plan.undo)] if plan.undo else [],
     }
 
@@ -120,6 +122,8 @@ def _activity(journal: Journal, name: str) -> dict[str, Any]:
     """One phase as an action, or as a probe where it only looks."""
     if name == "inject":
         return _action(name, journal.plan.inject)
+    if name == "relieve":
+        return _action(name, journal.plan.relief)
     if name == "recover":
         return _action(name, journal.drill.remedy)
     return {**_action(name, PHASES[name]), "type": "probe", "tolerance": True}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Literal
 
-from .drill_journal import METRICS, Journal
+from .drill_journal import Journal
 from .steps import Failure
 
 ENOUGH = 3
@@ -67,7 +67,7 @@ def history(newest: Journal, others: Iterable[Journal]) -> History:
         earlier=len(earlier),
         later=len(known) - len(earlier),
         verdicts=tuple(sorted(counted.items(), key=lambda item: (-item[1], item[0]))),
-        spreads=tuple(_spread(metric, newest, earlier) for metric in METRICS),
+        spreads=tuple(_spread(metric, newest, earlier) for metric in newest.measures),
         hosts=tuple(sorted({journal.host.name for journal in [*earlier, newest]})),
     )
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import re
 
+from .drill_blocks import Block, Bullets, Cell, Code, Figure, Section, Table, Text
 from .drill_history import History
 from .drill_journal import Journal
 from .drill_markup import Markup, join, tag
 from .drill_plots import draw, plots
 from .drill_samples import Samples
-from .drill_story import Block, Bullets, Cell, Code, Figure, Section, Table, Text, story, tiles
+from .drill_story import story, tiles
 from .drill_style import STYLE
 from .drill_svg import NARROW, WIDE, axis_of, timeline
 from .drill_words import VERDICTS, seconds

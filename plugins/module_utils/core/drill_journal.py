@@ -26,8 +26,13 @@ Verdict: TypeAlias = Literal[
     "inconclusive",
     "skipped",
 ]
-MARKS = ("inject", "effect", "detected", "api", "recover", "restored", "verified")
-METRICS = ("time_to_detect_s", "blind_s", "time_to_recover_s", "outage_s")
+Source: TypeAlias = Literal[
+    "runner", "canary", "qmp", "kernel", "api", "unit", "undo", "guest_watch", "link", "journal", "vantage"
+]
+MARKS = ("inject", "effect", "detected", "api", "watch", "relief", "recover", "restored", "verified")
+METRICS = ("time_to_detect_s", "blind_s", "watch_s", "time_to_recover_s", "outage_s")
+# Only in journals of hosts on which guest_watch ran.
+WATCHED = "watch_s"
 
 
 @dataclass(frozen=True)
@@ -75,13 +80,17 @@ class Fault:
 
 @dataclass(frozen=True)
 class DrillPlan:
-    """What was to be done: ``inject`` and ``undo`` are the exact texts of the shell, ``limits`` are in seconds."""
+    """What was to be done: ``inject``, ``relief`` and ``undo`` are the exact texts of the shell, ``limits`` are in
+    seconds. Journals that are older than ``relief`` have none. ``canaries``: by what guests were known that have no
+    canary on a serial port."""
 
     fault: Fault
     targets: tuple[str, ...]
     victims: tuple[int, ...]
     bystanders: tuple[int, ...]
+    canaries: Mapping[str, Any]
     inject: str | None
+    relief: str | None
     undo: str | None
     limits: Mapping[str, float | None]
 
@@ -100,7 +109,9 @@ class Guard:
 class Phase:
     """One state of the drill from ``began`` to ``ended``; ``text`` says why it is not ok."""
 
-    name: Literal["preflight", "baseline", "arm", "inject", "observe", "recover", "verify", "disarm", "report"]
+    name: Literal[
+        "preflight", "baseline", "arm", "inject", "observe", "relieve", "recover", "verify", "disarm", "report"
+    ]
     began: float
     ended: float | None
     ok: bool | None
@@ -112,7 +123,7 @@ class Event:
     """Something that happened, by the one who saw it."""
 
     at: float
-    source: Literal["runner", "canary", "qmp", "kernel", "api", "unit", "undo"]
+    source: Source
     guest: int | None
     text: str
 
@@ -138,10 +149,11 @@ class Latency:
 
 @dataclass(frozen=True)
 class Latencies:
-    """Latencies before, during and after the fault."""
+    """Latencies before, during and after the fault; ``relief``: during it, with what an operator did meanwhile."""
 
     baseline: Latency | None
     fault: Latency | None
+    relief: Latency | None
     after: Latency | None
 
 
@@ -160,23 +172,88 @@ class Canary:
 
 
 @dataclass(frozen=True)
+class Written:
+    """Bytes that a guest has written, as QEMU counts, before, during and after the fault."""
+
+    baseline: int | None
+    fault: int | None
+    after: int | None
+
+
+@dataclass(frozen=True)
 class GuestResult:
-    """How one guest fared; seconds by the host's clock."""
+    """How one guest fared; seconds by the host's clock. ``probe`` says what told of it, and ``resolution_s`` how far
+    apart that was before the fault; the last two are of guests without a canary on a serial port."""
 
     vmid: int
     name: str | None
     role: Literal["victim", "bystander"]
-    probe: Literal["canary", "blockstat", "none"]
+    probe: Literal["canary", "agent", "echo", "blockstat", "none"]
     outages: tuple[Outage, ...]
     outage_s: float | None
     longest_gap_s: float | None
     latency_ms: Latencies | None
     canary: Canary | None
+    resolution_s: float | None
+    written_bytes: Written | None
 
     @property
     def called(self) -> str:
         """How people call it: "103 (db1)"."""
         return f"{self.vmid} ({self.name})" if self.name else str(self.vmid)
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Somebody did not answer from ``from_`` to ``to`` (None: to the end), for ``s`` seconds; ``why``: what most tries
+    met."""
+
+    from_: float
+    to: float | None
+    s: float | None
+    why: str
+
+
+@dataclass(frozen=True)
+class ProbeResult:
+    """Whether somebody answered; ``host``: whether that is the host itself. Of one that has ``answered`` never, nothing
+    is known."""
+
+    name: str
+    kind: Literal["tcp", "banner", "ping", "https"]
+    address: str
+    host: bool
+    every_s: float
+    tried: int
+    answered: int
+    usual_ms: float | None
+    outages: tuple[Silence, ...]
+    outage_s: float
+
+
+@dataclass(frozen=True)
+class Blind:
+    """Seconds without a try."""
+
+    from_: float
+    to: float
+
+
+@dataclass(frozen=True)
+class Vantage:
+    """What was seen from a machine that the drill did not break, by the host's clock: ``offset_s`` was added to its
+    times, and may be wrong by ``error_s``. ``away``: when nothing of the host answered at all."""
+
+    name: str
+    offset_s: float
+    error_s: float | None
+    drift_s: float | None
+    exchanges: int
+    from_: float | None
+    to: float | None
+    gaps: tuple[Blind, ...]
+    away: tuple[Outage, ...]
+    probes: tuple[ProbeResult, ...]
 
 
 @dataclass(frozen=True)
@@ -253,6 +330,8 @@ class Journal:
     marks: Mapping[str, float | None]
     metrics: Mapping[str, float | None]
     guests: tuple[GuestResult, ...]
+    probes: tuple[ProbeResult, ...]
+    vantage: Vantage | None
     signature: tuple[Sign, ...]
     undo: Undo | None
     residue: Residue | None
@@ -266,6 +345,16 @@ class Journal:
         """The second that a report calls 0: of the injection, or of the first state where there was none."""
         injected = self.marks.get("inject")
         return injected if injected is not None else min((s.began for s in self.states), default=None)
+
+    @property
+    def watched(self) -> bool:
+        """Whether guest_watch was there; it may have said nothing all the same."""
+        return WATCHED in self.metrics
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The metrics that there is something to say of, be it that they are not known."""
+        return tuple(key for key in METRICS if key != WATCHED or self.watched)
 
     @property
     def one_clock(self) -> bool:

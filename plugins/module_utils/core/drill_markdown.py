@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import re
 
+from .drill_blocks import Block, Bullets, Cell, Code, Section, Table, Text
 from .drill_history import History
 from .drill_journal import Journal
 from .drill_samples import Samples
-from .drill_story import Block, Bullets, Cell, Code, Section, Table, Text, story, tiles
+from .drill_story import story, tiles
 from .drill_words import VERDICTS, seconds
 
 # What Markdown (GitHub's, too) would take as markup, anywhere in a line; a "." or ")" only after leading digits.

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -15,6 +15,13 @@ from .drill_svg import LETTER, LINE, MARGIN, Axis, axis_of, nice, picture, text_
 HEIGHT, MOST = 120.0, 6
 # What a line is called, by what the samples call it.
 PRESSURE = {"cpu": "processor", "memory": "memory", "io": "disks"}
+# What a line is called, and which value of a moment is of interest.
+MEMORY: dict[str, tuple[str, Callable[[float, float], float]]] = {
+    "mem_available_mib": ("available", min),
+    "swap_free_mib": ("free swap space", min),
+    "dirty_mib": ("to be written", max),
+}
+SHARED = {"sharing_mib": "shared", "profit_mib": "saved"}
 
 
 @dataclass(frozen=True)
@@ -36,20 +43,26 @@ def plots(journal: Journal, samples: Samples, width: int) -> list[Plot]:
         return []
     step = max(2 * (axis.end - axis.start) / width, 0.001)
     pressure = [(said, rate(samples, ("psi", key), max(step, 0.5))) for key, said in PRESSURE.items()]
-    memory = [("available", level(samples, ("mem_available_mib",), step, min))]
+    memory = [(said, level(samples, (key,), step, keep)) for key, (said, keep) in MEMORY.items()]
+    shared = [(said, level(samples, ("ksm", key), max(step, 1.0), max)) for key, said in SHARED.items()]
     full = [(name, level(samples, ("fill", name), step, max)) for name in names(samples, "fill")]
     kept = sorted(sorted(full, key=lambda line: -max(_values(line[1]), default=0))[:MOST])
     left_out = f" The {MOST} fullest of {len(full)} are shown." if len(full) > MOST else ""
     shown = [
         Plot("pressure", "Pressure: waiting for processor, memory and disks", "%", _PRESSURE, 0, _some(pressure)),
         Plot("memory", "Memory that the host could still give", "MiB", _MEMORY, 0, _some(memory)),
+        Plot("ksm", "Memory that is the same in several places (KSM)", "MiB", _SHARED, 0, _ever(_some(shared))),
         Plot("fill", "How full things were", "%", _FILL + left_out, 100, _some(kept)),
     ]
     return [_scaled(plot) for plot in shown if plot.lines]
 
 
 _PRESSURE = "Share of the time in which something on the host had to wait (PSI, from the kernel's counters)."
-_MEMORY = "The lowest value of each moment (MemAvailable)."
+_MEMORY = (
+    "MemAvailable and SwapFree, the lowest value of each moment, and what waits to be written (Dirty), the highest."
+    " A host without swap space has no line for it."
+)
+_SHARED = "What need not be kept twice (pages_sharing), and what that brings after its own cost (general_profit)."
 _FILL = "The highest value of each moment."
 
 
@@ -61,8 +74,10 @@ def draw(plot: Plot, axis: Axis) -> Markup:
     parts = [*legend]
     levels = [(bottom - share * HEIGHT, f"{plot.top * share:g} {plot.unit}") for share in (0.0, 0.5, 1.0)]
     parts += [tag("line", x1=MARGIN, y1=y, x2=axis.width - MARGIN, y2=y, class_="grid") for y, _text in levels]
-    injected = axis.x(axis.zero)
-    parts.append(tag("line", x1=injected, y1=top, x2=injected, y2=bottom, class_="mark"))
+    for at in (axis.zero, axis.relief):
+        if at is not None:
+            x = axis.x(at)
+            parts.append(tag("line", x1=x, y1=top, x2=x, y2=bottom, class_="mark"))
     for index, (_name, points) in enumerate(plot.lines):
         parts.append(tag("path", d=_path(points, plot.top, axis, bottom), class_=f"line s{index + 1}"))
     parts += [tag("text", text, x=MARGIN + 2, y=y - 3, class_="phase") for y, text in levels]
@@ -78,6 +93,11 @@ def _values(points: Points) -> list[float]:
 
 def _some(lines: Sequence[tuple[str, Points]]) -> tuple[tuple[str, Points], ...]:
     return tuple((name, points) for name, points in lines if len(points) > 1)
+
+
+def _ever(lines: tuple[tuple[str, Points], ...]) -> tuple[tuple[str, Points], ...]:
+    """Nothing where all of them are nought: that is no news."""
+    return lines if any(value for _name, points in lines for value in _values(points)) else ()
 
 
 def _scaled(plot: Plot) -> Plot:

@@ -12,7 +12,7 @@ from typing import Any
 from .drill_export import chaostoolkit, junit
 from .drill_history import History
 from .drill_html import html
-from .drill_journal import METRICS, Journal
+from .drill_journal import Journal
 from .drill_markdown import markdown
 from .drill_samples import Samples
 from .state import State
@@ -48,8 +48,8 @@ def beside(journal: str, name: str) -> str:
 
 
 def told(journal: Journal) -> State:
-    """What the module tells of a journal: verdict, because, and the four metrics in seconds."""
-    metrics = {key: journal.metrics.get(key) for key in METRICS}
+    """What the module tells of a journal: verdict, because, and the metrics in seconds."""
+    metrics = {key: journal.metrics.get(key) for key in journal.measures}
     return {"run": journal.run, "verdict": journal.verdict, "because": journal.because, "metrics": metrics}
 
 

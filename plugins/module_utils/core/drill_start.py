@@ -11,9 +11,13 @@ from typing import Any
 from .steps import Failure, Run, Step, Write
 
 PYTHON = "/usr/bin/python3"
+# Who holds the runner and the way back.
+SUPERVISORS = ("systemd", "process")
+# Where a runner without systemd says which processes it is: an id and when it began, a line each.
+RUNNER = "runner.process"
 # A plan is shown and kept in the clear, so what opens the node's API lies in a file of its own.
 _API = ("url", "token_file", "fingerprints", "ca_file")
-# Both go into a unit of systemd, which has characters of its own.
+# Both may go into a unit of systemd, which has characters of its own.
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*", re.ASCII)
 _PATH = re.compile(r"/[\w./-]+", re.ASCII)
 
@@ -21,6 +25,21 @@ _PATH = re.compile(r"/[\w./-]+", re.ASCII)
 def unit(run: str) -> str:
     """The service in which a run runs."""
     return f"pvelab-drill-{run}.service"
+
+
+def is_service(plan: Mapping[str, Any]) -> bool:
+    """Whether it runs as a service of systemd, and not in processes of its own."""
+    return (plan.get("supervisor") or "systemd") == "systemd"
+
+
+def keeper(plan: Mapping[str, Any]) -> str:
+    """What it runs in: a service, or the file that names its processes."""
+    return unit(str(plan["run"])) if is_service(plan) else f"{home(plan)}/{RUNNER}"
+
+
+def python(plan: Mapping[str, Any]) -> str:
+    """What runs the program."""
+    return str(plan.get("python") or PYTHON)
 
 
 def home(plan: Mapping[str, Any]) -> str:
@@ -33,8 +52,10 @@ def check(plan: Mapping[str, Any], program: str) -> None:
     if not _NAME.fullmatch(str(plan.get("run", ""))):
         raise Failure("the plan's run has to be a name of letters, digits, dots, dashes and underscores.")
     for name, path in (("the plan's directory", plan.get("directory", "")), ("program", program)):
-        if not _PATH.fullmatch(str(path)):
+        if is_service(plan) and not _PATH.fullmatch(str(path)):
             raise Failure(f"{name} has to be an absolute path of letters, digits, dots, dashes and underscores.")
+        if not str(path).startswith("/"):
+            raise Failure(f"{name} has to be an absolute path.")
     unknown = sorted(set(plan.get("api") or {}) - set(_API))
     if unknown:
         raise Failure(
@@ -44,28 +65,13 @@ def check(plan: Mapping[str, Any], program: str) -> None:
 
 
 def start(plan: Mapping[str, Any], program: str) -> list[Step]:
-    """Write the plan, and have systemd run it, so that nobody's connection is needed any more."""
+    """Write the plan, and have the host run it, so that nobody's connection is needed any more."""
     here = home(plan)
     file = f"{here}/plan.json"
-    argv = (
-        "systemd-run",
-        "--quiet",
-        "--collect",
-        f"--unit={unit(plan['run'])}",
-        f"--description=Drill {plan['drill']['name']}",
-        # What ends the runner without its knowledge ends the fault, too.
-        f"--property=ExecStopPost={PYTHON} {program} close {file}",
-        "--property=TimeoutStopSec=600",
-        "--property=KillMode=mixed",
-        "--property=OOMScoreAdjust=-900",
-        "--property=CPUWeight=1000",
-        "--property=RuntimeMaxSec=3600",
-        *(PYTHON, program, "run", file),
-    )
     return [
         Run(("install", "-d", "-m", "0700", here), label="make a place for what it writes"),
         Write(file, json.dumps(plan, indent=2) + "\n", label="write the plan", mode=0o600, backup=False),
-        Run(argv, label="begin"),
+        Run((python(plan), program, "begin", file), label="begin"),
     ]
 
 
@@ -88,7 +94,7 @@ def recorded(text: str) -> dict[str, Any]:
 
 
 def _told(data: Mapping[str, Any]) -> dict[str, Any]:
-    lines = {key: str(data.get(key, "")).splitlines() for key in ("inject", "undo")}
+    lines = {key: str(data.get(key, "")).splitlines() for key in ("inject", "relief", "undo")}
     return {"targets": list(data.get("targets", ())), **lines}
 
 

@@ -6,12 +6,12 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
+from .drill_blocks import Block, Bullets, Cell, Code, Figure, Section, Table, Text, Tone
 from .drill_history import ENOUGH, History, Spread
 from .drill_journal import Canary, Journal, Latency, Outage
 from .drill_measured import measured
+from .drill_outlook import outside
 from .drill_samples import Samples
 from .drill_words import (
     MEASURES,
@@ -28,66 +28,7 @@ from .drill_words import (
     since,
 )
 
-Tone: TypeAlias = Literal["", "good", "bad", "warn"]
 EVENTS = 200
-
-
-@dataclass(frozen=True)
-class Cell:
-    """A cell of a table that stands out; its sign says so without the colour."""
-
-    text: str
-    tone: Tone = ""
-
-
-@dataclass(frozen=True)
-class Text:
-    """A paragraph."""
-
-    text: str
-    tone: Tone = ""
-
-
-@dataclass(frozen=True)
-class Bullets:
-    """A list of sentences."""
-
-    items: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows below a head. The first cell of a row is its name."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[Cell | str, ...], ...]
-
-
-@dataclass(frozen=True)
-class Code:
-    """Text that is shown exactly as it is."""
-
-    text: str
-    language: str = "sh"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Where the drawings are, in a report that can have some."""
-
-    kind: Literal["timeline", "plots"]
-
-
-Block: TypeAlias = Text | Bullets | Table | Code | Figure
-
-
-@dataclass(frozen=True)
-class Section:
-    """A part of the report with a heading. ``key`` is unique, for links."""
-
-    key: str
-    title: str
-    blocks: tuple[Block, ...]
 
 
 def story(journal: Journal, samples: Samples, past: History | None) -> list[Section]:
@@ -96,6 +37,7 @@ def story(journal: Journal, samples: Samples, past: History | None) -> list[Sect
         Section("expected", "Expected and measured", _expected(journal)),
         Section("timeline", "What happened when", _timeline(journal, samples)),
         Section("guests", "How the guests fared", _guests(journal)),
+        Section("outside", "Who answered, and whom", outside(journal)),
         Section("host", "What the host felt", _host_felt(journal, samples)),
         Section("guards", "Checks before the start", _guards(journal)),
         Section("undo", "The safety timer", _undo(journal)),
@@ -120,16 +62,20 @@ def _expected(journal: Journal) -> tuple[Block, ...]:
         for s in journal.signature
     )
     table = Table(("Sign of the fault", "Seen", "After injection", "By what it was known"), signs)
+    said = tuple(measured(journal))
     return (
         Text(f"Expected: {journal.drill.hypothesis}"),
-        *([Bullets(tuple(measured(journal)))] if journal.guests else []),
+        *([Bullets(said)] if said else []),
         table if signs else Text("The journal names no signs by which the fault was to be known."),
     )
 
 
 def _timeline(journal: Journal, samples: Samples) -> tuple[Block, ...]:
     known = sorted((at, name) for name in MOMENTS if (at := journal.marks.get(name)) is not None)
-    unknown = [name for name in MOMENTS if journal.marks.get(name) is None]
+    # Most drills have no remedy that is tried meanwhile, and not every host has guest_watch: that is nothing to tell.
+    here = {"relief": bool(journal.plan.relief), "watch": journal.watched}
+    meant = [name for name in MOMENTS if here.get(name, True)]
+    unknown = [name for name in meant if journal.marks.get(name) is None]
     rows = [(MOMENTS[n][1], since(journal, at), clock_time(journal, at), MOMENTS[n][2]) for at, n in known]
     rows += [(MOMENTS[name][1], "never", "", MOMENTS[name][2]) for name in unknown] if known else []
     phases = tuple(
@@ -168,20 +114,39 @@ def _guests(journal: Journal) -> tuple[Block, ...]:
         for guest in journal.guests
     )
     writes = tuple((guest.called, *_writes(guest.canary)) for guest in journal.guests if guest.canary is not None)
-    latencies = tuple(
-        (guest.called, _latency(found.baseline), _latency(found.fault), _latency(found.after))
-        for guest in journal.guests
-        if (found := guest.latency_ms) is not None
-    )
-    times: list[Block] = [
-        Text("How long a write took: the median, the 99th percentile and the longest, in milliseconds."),
-        Table(("Guest", "Before", "During the fault", "After"), latencies),
-    ]
     head = ("Guest", "Acknowledged writes", "Lost", "Damaged", "Data lost (RPO)", "Errors the guest saw", "Boots")
     return (
         Table(("Guest", "Role", "Outage", "Longest silence", "When", "Watched by"), outages),
         *([Table(head, writes)] if writes else []),
-        *(times if latencies else []),
+        *_latencies(journal),
+        *_counted(journal),
+    )
+
+
+def _counted(journal: Journal) -> tuple[Block, ...]:
+    """What QEMU has counted of guests that say less themselves."""
+    found = [(guest.called, guest.written_bytes) for guest in journal.guests if guest.written_bytes is not None]
+    rows = tuple((called, *(_kib(n) for n in (got.baseline, got.fault, got.after))) for called, got in found)
+    head = ("Guest", "Before", "During the fault", "After")
+    return (Text("What they have written, as QEMU counts it."), Table(head, rows)) if rows else ()
+
+
+def _kib(count: int | None) -> str:
+    return UNKNOWN if count is None else f"{count / 1024:.0f} KiB"
+
+
+def _latencies(journal: Journal) -> tuple[Block, ...]:
+    """How long writes took, with a column for what an operator did meanwhile where there was something."""
+    found = [(guest.called, guest.latency_ms) for guest in journal.guests if guest.latency_ms is not None]
+    if not found:
+        return ()
+    spans = [("Before", "baseline"), ("During the fault", "fault"), ("With the remedy", "relief"), ("After", "after")]
+    if journal.marks.get("relief") is None:
+        spans = [(head, name) for head, name in spans if name != "relief"]
+    rows = tuple((called, *(_latency(getattr(times, name)) for _head, name in spans)) for called, times in found)
+    return (
+        Text("How long a write took: the median, the 99th percentile and the longest, in milliseconds."),
+        Table(("Guest", *(head for head, _name in spans)), rows),
     )
 
 
@@ -286,6 +251,7 @@ def _commands(journal: Journal) -> tuple[Block, ...]:
     return (
         Text(f"Target: {joined(list(plan.targets)) if plan.targets else UNKNOWN}."),
         *([Text("The injection:"), Code(plan.inject)] if plan.inject else [Text("There was no text to inject.")]),
+        *([Text("What an operator did meanwhile:"), Code(plan.relief)] if plan.relief else []),
         *([Text("The undo:"), Code(plan.undo)] if plan.undo else [Text("There was no text to undo it.")]),
     )
 
@@ -293,7 +259,14 @@ def _commands(journal: Journal) -> tuple[Block, ...]:
 def _learn(journal: Journal) -> tuple[Block, ...]:
     lessons = [Bullets(journal.drill.learn)] if journal.drill.learn else []
     remedy = [Text(f"What repairs it: {journal.drill.remedy}")] if journal.drill.remedy else []
-    return (*lessons, *remedy, Text(f"Next: {VERDICTS[journal.verdict].then}"))
+    unwatched = [] if journal.watched or journal.marks.get("effect") is None else [Text(_UNWATCHED)]
+    return (*lessons, *remedy, *unwatched, Text(f"Next: {VERDICTS[journal.verdict].then}"))
+
+
+_UNWATCHED = (
+    "As far as the drill knows, nobody would have been told: the role guest_watch installs a watch, and the drill then"
+    " shows how soon it tells."
+)
 
 
 def _history(past: History) -> tuple[Block, ...]:
@@ -328,6 +301,7 @@ def _again(journal: Journal) -> tuple[Block, ...]:
         ("victims", list(plan.victims)),
         ("bystanders", list(plan.bystanders)),
         ("options", dict(plan.fault.options)),
+        *([("canaries", dict(plan.canaries))] if plan.canaries else []),
         ("limits", dict(plan.limits)),
     ]
     lines = [f"    {key}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings]
@@ -361,5 +335,5 @@ def _evidence(journal: Journal) -> tuple[Block, ...]:
 
 
 def tiles(journal: Journal) -> Iterable[tuple[str, str, str]]:
-    """The four metrics: name, value, what it measures."""
-    return [(name, metric(journal, key), what) for key, (name, what, _none) in MEASURES.items()]
+    """The metrics: name, value, what it measures."""
+    return [(MEASURES[key][0], metric(journal, key), MEASURES[key][1]) for key in journal.measures]

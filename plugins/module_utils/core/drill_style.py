@@ -7,14 +7,14 @@ _LIGHT = """
 --page:#f6f5f1;--card:#fff;--ink:#1d1c19;--soft:#57554d;--line:#dcd9cf;--link:#1f56a8;
 --good:#0a6136;--good-on:#e2f3e8;--warn:#7a4a00;--warn-on:#fdf0d9;--bad:#a81d16;--bad-on:#fce6e4;--calm:#3a4a5c;
 --calm-on:#e8edf2;--outage:#c9352c;--halted:#d98a00;--ack:#2d6cb8;--lane:#eceae3;--told:#fff;
---inject:#fbe0dc;--observe:#fdeed3;--recover:#dcebfb;--verify:#ddf1e3;
+--inject:#fbe0dc;--observe:#fdeed3;--relieve:#ece2f8;--recover:#dcebfb;--verify:#ddf1e3;
 --s1:#2360c4;--s2:#b0480a;--s3:#0c7367;--s4:#8a35a8;--s5:#b5264d;--s6:#5b6412;
 """
 _DARK = """
 --page:#151512;--card:#1f1e1b;--ink:#f1efe8;--soft:#b7b4a9;--line:#3d3b35;--link:#8dbbf7;
 --good:#7bdba4;--good-on:#12301f;--warn:#f3bd6c;--warn-on:#38290f;--bad:#ff968c;--bad-on:#421a17;--calm:#b9c7d6;
 --calm-on:#222b34;--outage:#ef6a60;--halted:#f0ac3a;--ack:#7fb2f0;--lane:#2c2a26;--told:#1a0f0e;
---inject:#4a221e;--observe:#3d2f14;--recover:#1a3049;--verify:#173524;
+--inject:#4a221e;--observe:#3d2f14;--relieve:#33254a;--recover:#1a3049;--verify:#173524;
 --s1:#85b3ff;--s2:#f4a868;--s3:#5fd2c1;--s4:#d7a0ef;--s5:#ff94ab;--s6:#c6d06e;
 """
 _PAGE = """
@@ -72,8 +72,8 @@ svg text.phase{fill:var(--soft);font-size:11px}
 svg text.phase,svg text.name{paint-order:stroke;stroke:var(--card);stroke-width:3px;stroke-linejoin:round}
 svg text.told{fill:var(--told);font-weight:700}
 .ph{fill:transparent;stroke:var(--line);stroke-width:1}
-.ph-inject{fill:var(--inject)}.ph-observe{fill:var(--observe)}.ph-recover{fill:var(--recover)}
-.ph-verify{fill:var(--verify)}
+.ph-inject{fill:var(--inject)}.ph-observe{fill:var(--observe)}.ph-relieve{fill:var(--relieve)}
+.ph-recover{fill:var(--recover)}.ph-verify{fill:var(--verify)}
 .lane{fill:var(--lane);stroke:var(--line)}.outage{fill:var(--outage)}.halted{fill:var(--halted)}
 .answers{fill:var(--verify)}
 svg .gap{fill:var(--soft);fill-opacity:.28}

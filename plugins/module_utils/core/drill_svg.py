@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import floor, log10
 
+from . import drill_lanes
 from .drill_journal import GuestResult, Journal
 from .drill_markup import Markup, join, tag
 from .drill_samples import Row, Samples, acknowledgements, lookup, spans
@@ -23,12 +24,24 @@ BAR, LANE = 20.0, 46.0
 
 @dataclass(frozen=True)
 class Axis:
-    """Seconds of CLOCK_MONOTONIC to units of a drawing; ``zero`` is the second that is called 0."""
+    """Seconds of CLOCK_MONOTONIC to units of a drawing; ``zero`` is the second that is called 0, and ``relief`` the one
+    at which an operator's remedy was begun."""
 
     start: float
     end: float
     zero: float
     width: int
+    relief: float | None = None
+
+    @property
+    def left(self) -> float:
+        """Where lanes begin."""
+        return MARGIN
+
+    @property
+    def right(self) -> float:
+        """Where lanes end."""
+        return self.width - MARGIN
 
     def x(self, at: float) -> float:
         """Where a second is; what is outside is at the edge."""
@@ -65,7 +78,7 @@ def axis_of(journal: Journal, samples: Samples, width: int) -> Axis | None:
         near = [at for row in samples.rows if min(ends) - 60 <= (at := float(row["at"])) <= max(ends) + 60]
         ends += near[:1] + near[-1:]
     start, end = min(ends), max(ends)
-    return Axis(start, end, journal.zero, width) if end - start > 0.5 else None
+    return Axis(start, end, journal.zero, width, journal.marks.get("relief")) if end - start > 0.5 else None
 
 
 def nice(step: float) -> float:
@@ -107,15 +120,19 @@ def timeline(journal: Journal, samples: Samples, width: int) -> Markup | None:
     top = LINE * (1 + max((label.row for label in placed), default=-1)) + 4
     lanes = top + LINE
     answers = _api_lane(samples, axis, lanes + LANE * len(journal.guests))
-    bottom = lanes + LANE * len(journal.guests) + (LANE if answers else 0) + 4
+    asked = drill_lanes.lanes(journal)
+    probes = lanes + LANE * (len(journal.guests) + bool(answers))
+    bottom = probes + LANE * len(asked) + 4
     parts = [
         *_phases(journal, axis, top, bottom),
         *_gaps(journal, axis, lanes, bottom),
         *(_lane(guest, samples, axis, lanes + LANE * i) for i, guest in enumerate(journal.guests)),
         answers,
+        *drill_lanes.draw(asked, axis, probes, LANE),
         *_marks(placed, top, bottom),
         *_phase_names(journal, axis, top),
         *(_lane_words(guest, axis, lanes + LANE * i) for i, guest in enumerate(journal.guests)),
+        *drill_lanes.words(asked, axis, probes, LANE),
         *_scale(axis, bottom),
     ]
     return picture(f"timeline-{width}", _summary(journal), width, bottom + LINE + 4, *parts)
@@ -134,6 +151,7 @@ def _summary(journal: Journal) -> str:
         f"guest {g.called}, {g.role}: {many(len(g.outages), 'outage')}, {seconds(g.outage_s)} in all"
         for g in journal.guests
     ]
+    told += [f"{lane.title}: {seconds(lane.probe.outage_s)} silent" for lane in drill_lanes.lanes(journal)]
     return f"Timeline of the drill. {'; '.join(told) or 'No guest was watched'}. The tables below say the same."
 
 

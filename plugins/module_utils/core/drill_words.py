@@ -83,6 +83,8 @@ MOMENTS = {
     "effect": ("effect", "First effect", "the first thing that really went wrong"),
     "detected": ("detected", "Detected", "the drill's own detector named it"),
     "api": ("in the API", "Shown by Proxmox VE", "the API of Proxmox VE showed it for the first time"),
+    "watch": ("told", "Told by guest_watch", "guest_watch raised an alert for the first time"),
+    "relief": ("remedy", "Remedy tried", "an operator's remedy was begun while the fault was still there"),
     "recover": ("repair", "Repair began", "the planned repair was started"),
     "restored": ("restored", "Service restored", "the guests did their work again"),
     "verified": ("verified", "Verified", "everything was checked, the data too"),
@@ -95,6 +97,11 @@ MEASURES = {
         "from the first effect until the API of Proxmox VE showed it",
         "never seen",
     ),
+    "watch_s": (
+        "Until guest_watch told",
+        "from the first effect until guest_watch raised an alert",
+        "said nothing",
+    ),
     "time_to_recover_s": ("Time to recover", "from the start of the repair until the service was back", "not known"),
     "outage_s": ("Outage", "from the first effect until the service was back", "not known"),
 }
@@ -104,6 +111,7 @@ PHASES = {
     "arm": "arm the undo",
     "inject": "break it",
     "observe": "watch",
+    "relieve": "what an operator did meanwhile",
     "recover": "repair it",
     "verify": "check everything",
     "disarm": "take the undo away",
@@ -111,6 +119,8 @@ PHASES = {
 }
 PROBES = {
     "canary": "canary (numbered writes, read back from the disk)",
+    "agent": "agent (numbered writes through it, read back from the disk)",
+    "echo": "answers at its address (nothing is known of its data)",
     "blockstat": "QEMU's own count of writes",
     "none": "not watched",
 }
@@ -130,7 +140,7 @@ def seconds(value: float | None) -> str:
 
 
 def metric(journal: Journal, key: str) -> str:
-    """One of the four metrics as people say it; honest about what was not seen, or could not be."""
+    """A metric as people say it; honest about what was not seen, or could not be."""
     value = journal.metrics.get(key)
     if value is not None:
         return seconds(value)

@@ -45,21 +45,30 @@ class Ack:
 
 @dataclass
 class Heard:
-    """All that one guest's canary has said so far."""
+    """All that one guest's canary has said so far. Of a guest without one (pulses): ``unseen`` are times in which
+    nobody could look at it, ``written`` is how many bytes QEMU says that it has written, and when, and ``trouble`` is
+    why it was not heard the last time; ``touched`` says whether anything may have been put into it."""
 
     acks: list[Ack] = field(default_factory=list)
     errors: dict[str, int] = field(default_factory=dict)
     last_error: float | None = None
+    unseen: list[tuple[float, float]] = field(default_factory=list)
+    written: list[tuple[float, int]] = field(default_factory=list)
+    trouble: str = ""
+    touched: bool = False
 
-    def line(self, text: str, at: float) -> None:
-        """Take one whole line of the serial port; others than a canary's are nobody's business."""
+    def line(self, text: str, at: float) -> Ack | None:
+        """Take one whole line of the serial port, and what it acknowledges; others than a canary's are nobody's
+        business."""
         text = text.strip()
         if match := ACK.match(text):
             number = (int(match["lat"]) / 1000.0, int(match["crc"], 16), int(match["real"]))
             self.acks.append(Ack(at, int(match["seq"]), match["boot"], *number))
-        elif match := ERROR.match(text):
+            return self.acks[-1]
+        if match := ERROR.match(text):
             self.errors[match["text"]] = self.errors.get(match["text"], 0) + 1
             self.last_error = at
+        return None
 
     def between(self, begin: float, end: float) -> list[Ack]:
         """What was acknowledged in a time."""
@@ -171,7 +180,7 @@ def judge(acks: list[Ack], disk: OnDisk) -> tuple[list[int], list[int]]:
     """The sequence numbers that were acknowledged and are not on the disk, and the slots that are damaged.
 
     A number that was used again counts as it was used last: after a rollback the disk is right and the past is not.
-    The slot that was being written when the power went, and was never acknowledged, is neither.
+    What was being written when the power went, and was never acknowledged, is neither.
     """
     latest = {ack.seq: ack for ack in acks}
     lost = []
@@ -180,6 +189,7 @@ def judge(acks: list[Ack], disk: OnDisk) -> tuple[list[int], list[int]]:
         if found is None or (found[0] <= seq and found != (seq, ack.crc)):
             lost.append(seq)
     newest = max((seq for seq, _crc in disk.records.values()), default=0)
-    being_written = newest % disk.slots
-    corrupt = [slot for slot in disk.damaged if slot != being_written or newest + 1 in latest]
-    return sorted(lost), corrupt
+    # A boot goes on behind what it finds: the number before its first one may be the one that the last boot began.
+    begun = {newest + 1, *(b.seq - 1 for a, b in pairwise(acks) if a.boot != b.boot)} - set(latest)
+    being_written = {(seq - 1) % disk.slots for seq in begun}
+    return sorted(lost), [slot for slot in disk.damaged if slot not in being_written]

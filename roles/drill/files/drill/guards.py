@@ -10,13 +10,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from . import supervisor
+from .gauges import available_mib
 from .node import Node, Silent
 from .plan import CLASSES, Plan
-from .recorder import available_mib
-from .shell import STOP_FILE, Trouble, attempt
+from .shell import STOP_FILE, Trouble
 
 MARKER = Path("/etc/pvelab/drill-host")
 MACHINE_ID = Path("/etc/machine-id")
+# What names the host where processes hold the way back: they are gone after a boot, and so is the leave to break it.
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# Where the runs are kept, unless the plan has a place of its own for all that is the host's.
+RUNS = Path("/var/lib")
 # From this class on other guests than the victims may be hit, so all that run have to be known.
 SHARED = CLASSES.index("storage")
 FREE_MIB = 200
@@ -41,22 +46,31 @@ def allowed(plan: Plan, _node: Node) -> Guard:
     return Guard("the inventory allows it", plan.guards.allow, str(plan.guards.allow).lower(), remedy)
 
 
-def marked(_plan: Plan, _node: Node) -> Guard:
+def marked(plan: Plan, _node: Node) -> Guard:
     """The host itself says so: a file with its own machine id, so that a copied disk does not."""
-    machine = MACHINE_ID.read_text(encoding="ascii").strip()
+    source, marker = MACHINE_ID if plan.supervisor == "systemd" else BOOT_ID, plan.at(MARKER)
+    machine = source.read_text(encoding="ascii").strip()
     try:
-        found = MARKER.read_text(encoding="ascii").strip()
+        found = marker.read_text(encoding="ascii").strip()
     except OSError:
         found = "missing"
-    remedy = f"on the host, as root: install -D -m 0644 {MACHINE_ID} {MARKER}"
-    return Guard(
-        "the host allows it", found == machine, f"{MARKER} {'names this host' if found == machine else found}", remedy
-    )
+    ok = bool(machine) and found == machine
+    who = "as root" if plan.base is None else "as the user whose guests these are"
+    remedy = f"on the host, {who}: install -D -m 0644 {source} {marker}"
+    return Guard("the host allows it", ok, f"{marker} {'names this host' if ok else found}", remedy)
 
 
 def radius(plan: Plan, _node: Node) -> Guard:
     """The class of what may be hit is not above what is allowed, or the node was named."""
     wanted = str(plan.drill["blast_radius"])
+    # A node that is one process of the same user is put back by starting it.
+    theirs = wanted == "host" and bool(plan.options.get("pid_file"))
+    if plan.supervisor == "process" and CLASSES.index(wanted) >= SHARED and not theirs:
+        value, remedy = (
+            f"{wanted}, and a user's processes put back no more than that user's guests and node",
+            "use a lab machine",
+        )
+        return Guard("the blast radius is allowed", False, value, remedy)
     within = CLASSES.index(wanted) <= CLASSES.index(plan.guards.ceiling)
     value = f"{wanted}, up to {plan.guards.ceiling} is allowed"
     remedy = f"type the node's name to confirm it: drill_confirm={plan.node}"
@@ -135,26 +149,25 @@ def unfenced(plan: Plan, node: Node) -> Guard:
 
 def room(plan: Plan, _node: Node) -> Guard:
     """Enough memory for the runner, and enough space for what it writes."""
-    memory = available_mib() or 0
-    free = shutil.disk_usage("/var/lib").free >> 20
+    memory, place = available_mib() or 0, plan.base or RUNS
+    free = shutil.disk_usage(place).free >> 20
     enough = memory >= plan.guards.min_available_mib and free >= FREE_MIB
-    value = f"{memory} MiB of memory, {free} MiB below /var/lib"
-    remedy = f"have {plan.guards.min_available_mib} MiB of memory available and {FREE_MIB} MiB free below /var/lib"
+    value = f"{memory} MiB of memory, {free} MiB below {place}"
+    remedy = f"have {plan.guards.min_available_mib} MiB of memory available and {FREE_MIB} MiB free below {place}"
     return Guard("the host has room", enough, value, remedy)
 
 
-def tools(_plan: Plan, _node: Node) -> Guard:
-    """systemd is there to hold the way back."""
-    code, out, _err = attempt(["systemctl", "is-system-running"])
-    state = out.strip()
-    return Guard(
-        "systemd runs", state in ("running", "degraded"), state or f"ended with {code}", "wait until the host is up"
-    )
+def tools(plan: Plan, _node: Node) -> Guard:
+    """Somebody is there to hold the way back."""
+    return Guard(*supervisor.ready(plan))
 
 
-def go(_plan: Plan, _node: Node) -> Guard:
-    """Nobody has stopped all drills."""
-    return Guard("no emergency stop", not STOP_FILE.exists(), str(STOP_FILE), f"when all is well again: rm {STOP_FILE}")
+def go(plan: Plan, _node: Node) -> Guard:
+    """Nobody has stopped all drills, on the whole host or below the plan's base."""
+    files = dict.fromkeys((STOP_FILE, plan.at(STOP_FILE)))
+    found = [str(file) for file in files if file.exists()]
+    names = found or [str(file) for file in files]
+    return Guard("no emergency stop", not found, ", ".join(names), f"when all is well again: rm {' '.join(names)}")
 
 
 # Those that need no node come first: where the host is the wrong one, it is not even asked.

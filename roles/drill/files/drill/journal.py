@@ -7,16 +7,16 @@ import hashlib
 import json
 import os
 import platform
-import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from . import shell
-from .plan import Plan
+from . import clock, shell
+from .plan import Plan, Pulse
 
 SCHEMA = "pvelab-drill-journal/1"
-STATES = ("preflight", "baseline", "arm", "inject", "observe", "recover", "verify", "disarm", "report")
+STATES = ("preflight", "baseline", "arm", "inject", "observe", "relieve", "recover", "verify", "disarm", "report")
+MARKS = ("inject", "effect", "detected", "api", "relief", "recover", "restored", "verified")
 
 
 class Journal:
@@ -35,7 +35,7 @@ class Journal:
             "run": plan.run,
             "began_utc": _utc(),
             "ended_utc": None,
-            "clock": {"monotonic": round(time.monotonic(), 3), "utc": _utc()},
+            "clock": {"monotonic": round(clock.now(), 3), "utc": _utc()},
             "drill": {
                 name: plan.drill.get(name)
                 for name in ("name", "title", "hypothesis", "blast_radius", "learn", "remedy")
@@ -46,16 +46,21 @@ class Journal:
                 "targets": [],
                 "victims": list(plan.victims),
                 "bystanders": list(plan.bystanders),
+                **_canaries(plan),
                 "inject": "",
+                "relief": "",
                 "undo": "",
                 "limits": dict(vars(plan.limits)),
             },
             "guards": [],
             "states": [],
             "events": [],
-            "marks": dict.fromkeys(("inject", "effect", "detected", "api", "recover", "restored", "verified")),
+            "marks": dict.fromkeys(MARKS),
             "metrics": dict.fromkeys(("time_to_detect_s", "blind_s", "time_to_recover_s", "outage_s")),
             "guests": [],
+            "probes": [],
+            # Whoever looked from outside is not known here; it is put in afterwards.
+            "vantage": None,
             "signature": [],
             "undo": {"unit": "", "rehearsed": False, "armed": None, "fired": False, "due": None},
             "residue": {"checked": [], "left": []},
@@ -72,7 +77,7 @@ class Journal:
 
     def state(self, name: str, began: float, ok: bool, text: str = "") -> None:
         """A state has ended; the file says so before the next begins."""
-        row = {"name": name, "began": round(began, 3), "ended": round(time.monotonic(), 3), "ok": ok, "text": text}
+        row = {"name": name, "began": round(began, 3), "ended": round(clock.now(), 3), "ok": ok, "text": text}
         self.data["states"].append(row)
         self.save()
 
@@ -87,9 +92,13 @@ class Journal:
         self.data["metrics"] = {
             "time_to_detect_s": between("detected", "effect"),
             "blind_s": between("api", "effect"),
-            "time_to_recover_s": between("restored", "recover"),
+            # What came back by itself needed no repair.
+            "time_to_recover_s": None if (repair := between("restored", "recover")) is None else max(0.0, repair),
             "outage_s": between("restored", "effect"),
         }
+        # Only where guest_watch was there: that it said nothing is something else than that nobody could have.
+        if "watch" in marks:
+            self.data["metrics"]["watch_s"] = between("watch", "effect")
 
     def end(self, verdict: str, because: str) -> None:
         """The run is over; the evidence is counted and sealed."""
@@ -111,6 +120,17 @@ def _sealed(path: Path) -> dict[str, Any]:
     return {"name": path.name, "sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
+def _canaries(plan: Plan) -> dict[str, Any]:
+    """By what those guests are known that no canary on a serial port tells of, as the role is told it."""
+    known = {str(vmid): _said(plan.pulse(vmid)) for vmid in plan.known_by("agent", "opaque")}
+    return {"canaries": known} if known else {}
+
+
+def _said(pulse: Pulse) -> dict[str, Any]:
+    mine = ("by", "every_s", "directory") if pulse.by == "agent" else ("by", "every_s", "address", "port")
+    return {name: value for name in mine if (value := getattr(pulse, name)) is not None}
+
+
 def _host(plan: Plan) -> dict[str, Any]:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     boot = _line("/proc/sys/kernel/random/boot_id")
@@ -127,8 +147,12 @@ def _host(plan: Plan) -> dict[str, Any]:
     }
 
 
-def _line(path: str) -> str:
-    return Path(path).read_text(encoding="ascii").strip()
+def _line(path: str) -> str | None:
+    """What a file of one line says; a container may have no machine id."""
+    try:
+        return Path(path).read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return None
 
 
 def _utc() -> str:

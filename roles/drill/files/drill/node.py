@@ -16,6 +16,10 @@ from urllib.parse import urlencode, urlsplit
 from .shell import Trouble
 
 
+# How much of a failed task's log is searched for its errors.
+LOG_LINES = 500
+
+
 class Silent(Trouble):
     """The node does not answer, or not with what was asked; which may be the drill's own doing."""
 
@@ -93,15 +97,34 @@ class Node:
         """Ask for something that the node does as a task, and wait for its end; its exit status ("OK").
 
         Raises Silent where it does not answer, Trouble where the task fails or takes longer."""
-        upid = str(self.ask(method, path, {}))
+        return str(self.do(method, path, {}, within_s=within_s))
+
+    def do(self, method: str, path: str, body: Mapping[str, Any], *, within_s: float) -> Any:
+        """Ask for something, and where the node makes a task of it, wait for its end; the task's exit status, or else
+        the data of the answer. Raises as ``task`` does."""
+        if method == "GET":
+            return self.get(path, **body)
+        found = self.ask(method, path, body)
+        if not str(found).startswith("UPID:"):
+            return found
         ends = time.monotonic() + within_s
         while True:
-            found = self.get(f"/nodes/{{node}}/tasks/{upid}/status")
-            if found.get("status") == "stopped":
-                status = str(found.get("exitstatus"))
+            now = self.get(f"/nodes/{{node}}/tasks/{found}/status")
+            if now.get("status") == "stopped":
+                status = str(now.get("exitstatus"))
                 if status != "OK" and not status.startswith("WARNINGS"):
-                    raise Trouble(f"{method} {path} ended with: {status}")
+                    raise Trouble(f"{method} {path} ended with: {status}{self._errors(found, status)}")
                 return status
             if time.monotonic() > ends:
                 raise Trouble(f"{method} {path} was not done after {within_s:g} s")
             time.sleep(0.2)
+
+    def _errors(self, upid: str, status: str) -> str:
+        """What the log of a task that failed says of why, beyond its exit status: vzdump's is only "job errors"."""
+        try:
+            rows = self.get(f"/nodes/{{node}}/tasks/{upid}/log", limit=LOG_LINES)
+        except Silent:
+            return ""
+        lines = [str(row["t"]).strip() for row in rows]
+        said = [line for line in lines if line.startswith("ERROR:") and status not in line]
+        return "".join(f"; {line}" for line in said[:3])

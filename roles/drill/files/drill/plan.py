@@ -11,8 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from . import probes
 from .shell import Trouble
 
+PYTHON = "/usr/bin/python3"
+SUPERVISORS = ("systemd", "process")
+# Where Proxmox VE has its own monitors, of which each serves one client.
+OWN = "qemu-server"
 # From the smallest to the greatest: what a drill can do harm to, if all goes wrong.
 CLASSES = ("file", "guest", "storage", "bridge", "host", "node-reboot")
 
@@ -43,9 +48,29 @@ class Guards:
     min_available_mib: int = 64
 
 
+# By what a guest may be known: its canary, its agent, or nothing but an address. And how often it is asked, in seconds.
+WAYS = {"serial": 0.0, "agent": 1.0, "opaque": 0.2}
+
+
+@dataclass(frozen=True)
+class Pulse:
+    """By what one guest is known. ``every_s``: how often it is asked; ``address`` and ``port`` are of an opaque one,
+    ``directory`` is where its agent may write in the guest."""
+
+    by: str = "serial"
+    address: str = ""
+    port: int | None = None
+    every_s: float = 0.0
+    directory: str = "/var/tmp"
+
+
 @dataclass(frozen=True)
 class Plan:
-    """One run. ``places`` are paths with ``{vmid}``; ``reach`` are pairs of a guest and an address that it reaches."""
+    """One run. ``places`` are paths with ``{vmid}``; ``reach`` are pairs of a guest and an address that it reaches,
+    which may say with how many bytes at once, and ``probes`` what the host itself asks whether it answers.
+
+    ``supervisor`` holds the way back, ``python`` runs the program. With a ``base`` the host's own files (a lock, what
+    allows drills, what stops them) lie below it as else below /, so that a user needs no root for them."""
 
     run: str
     drill: Mapping[str, Any]
@@ -59,8 +84,13 @@ class Plan:
     limits: Limits = field(default_factory=Limits)
     guards: Guards = field(default_factory=Guards)
     reach: tuple[Mapping[str, Any], ...] = ()
+    probes: tuple[probes.Probe, ...] = ()
     directory: Path = Path("/var/lib/pvelab/drills")
     program: str = "/usr/local/lib/pvelab/drill.pyz"
+    supervisor: str = "systemd"
+    base: Path | None = None
+    python: str = PYTHON
+    pulses: Mapping[int, Pulse] = field(default_factory=dict)
 
     @property
     def home(self) -> Path:
@@ -68,8 +98,34 @@ class Plan:
         return self.directory / self.run
 
     @property
+    def file(self) -> Path:
+        """The plan itself."""
+        return self.home / "plan.json"
+
+    @property
+    def undo_script(self) -> Path:
+        return self.home / "undo.sh"
+
+    @property
+    def armed_file(self) -> Path:
+        """It is there as long as the way back is armed."""
+        return self.home / "armed"
+
+    def at(self, usual: Path) -> Path:
+        """Where a file of the host is that has its usual place below /."""
+        return self.base / usual.relative_to("/") if self.base else usual
+
+    @property
     def listed(self) -> tuple[int, ...]:
         return (*self.victims, *self.bystanders)
+
+    def pulse(self, vmid: int) -> Pulse:
+        """By what a guest is known: where nobody says otherwise, by the canary on its serial port."""
+        return self.pulses.get(vmid, Pulse())
+
+    def known_by(self, *ways: str) -> list[int]:
+        """The guests of the plan that are known so."""
+        return [vmid for vmid in self.listed if self.pulse(vmid).by in ways]
 
     def place(self, name: str, vmid: int) -> Path:
         """A path of one guest."""
@@ -81,10 +137,22 @@ class Plan:
             raise Trouble(f"the fault {self.kind} of drill {self.drill['name']} needs the option {name}")
         return self.options[name]
 
+    def ask(self, method: str, path: str, **params: Any) -> str:
+        """A line of shell that asks the node for something, waits for the task that it makes of it, and prints what it
+        answers; ``{node}`` in the path is this node. It fails where the node refuses."""
+        words = [self.python, self.program, "ask", str(self.file), method, path]
+        return shlex.join([*words, *(f"{name}={value}" for name, value in params.items())])
+
     def restore(self, *vmids: int) -> str:
         """A line of shell that has guests run again, whatever holds them; it does nothing to one that runs."""
-        words = ["/usr/bin/python3", self.program, "restore", str(self.home / "plan.json")]
+        words = [self.python, self.program, "restore", str(self.file)]
         return shlex.join([*words, *map(str, vmids)])
+
+
+def where(pair: Mapping[str, Any]) -> str:
+    """What a pair of ``reach`` reaches, in words: an address, and with how much at once where it says so (``size``,
+    bytes of a ping)."""
+    return f"{pair['to']} with {int(pair['size'])} bytes" if pair.get("size") else str(pair["to"])
 
 
 def read(path: Path) -> Plan:
@@ -105,6 +173,13 @@ def from_json(data: Mapping[str, Any]) -> Plan:
     for what, value in (("its blast_radius", drill["blast_radius"]), ("the ceiling", guards.ceiling)):
         if value not in CLASSES:
             raise Trouble(f"drill {drill['name']}: {what} {value} is none of {', '.join(CLASSES)}")
+    if Path(str(data["places"].get("qmp", "/"))).parent.name == OWN:
+        raise Trouble(
+            f"places.qmp lies in {OWN}, where the node's own tools talk to QEMU; give guests one of their own"
+        )
+    supervisor = str(data.get("supervisor") or "systemd")
+    if supervisor not in SUPERVISORS:
+        raise Trouble(f"the supervisor {supervisor} is none of {', '.join(SUPERVISORS)}")
     return Plan(
         run=str(data["run"]),
         drill=drill,
@@ -118,6 +193,27 @@ def from_json(data: Mapping[str, Any]) -> Plan:
         limits=Limits(**{name: float(value) for name, value in (data.get("limits") or {}).items()}),
         guards=guards,
         reach=tuple(data.get("reach") or ()),
+        probes=probes.from_json(data.get("probes") or ()),
         directory=Path(data["directory"]),
         program=str(data["program"]),
+        supervisor=supervisor,
+        base=Path(data["base"]) if data.get("base") else None,
+        python=str(data.get("python") or PYTHON),
+        pulses={int(vmid): _pulse(int(vmid), how) for vmid, how in (data.get("canaries") or {}).items()},
     )
+
+
+def _pulse(vmid: int, given: Mapping[str, Any] | str) -> Pulse:
+    """By what a guest is known: a word, or that word as ``by`` with what belongs to it."""
+    how = {"by": given} if isinstance(given, str) else dict(given)
+    by = str(how.get("by"))
+    if by not in WAYS:
+        raise Trouble(f"guest {vmid} is to be known by {by}, which is none of {', '.join(WAYS)}")
+    if by == "opaque" and not how.get("address"):
+        raise Trouble(f"guest {vmid} is opaque, so it needs an address at which its host reaches it")
+    port = how.get("port")
+    every_s = float(how.get("every_s") or WAYS[by])
+    if every_s <= 0 and by != "serial":
+        raise Trouble(f"guest {vmid}: every_s is {every_s:g}, and has to be more than 0")
+    directory = str(how.get("directory") or "/var/tmp")
+    return Pulse(by, str(how.get("address") or ""), None if port is None else int(port), every_s, directory)

@@ -17,13 +17,15 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from dataclasses import astuple
+from typing import IO, Any
 
-from . import site
-from .canary import Heard
+from . import clock, gauges, links, monitors, pulses, said, silence, site, web
+from .canary import Ack, Heard
 from .node import Node, Silent
-from .plan import Plan
+from .plan import Plan, where
 from .shell import Trouble
+from .silence import Try
 
 HZ = 10.0
 LATE_S = 0.5
@@ -31,6 +33,12 @@ API_EVERY_S = 1.0
 FILL_EVERY_S = 1.0
 # How long a listener waits before it knocks again where nobody answers.
 AGAIN_S = 0.1
+# How often what changes slowly is put into a sample, seconds.
+SLOW_S = 1.0
+# Each acknowledgement as it was heard: vmid, and what canary.Ack has.
+ACKS = "acks.jsonl"
+# Each try of a probe, as silence.line has it.
+TRIES = "probes.jsonl"
 
 Event = dict[str, Any]
 
@@ -49,30 +57,56 @@ class Recorder:
         self.kernel: list[tuple[float, str]] = []
         self.events: list[Event] = []
         self.reached: dict[str, list[tuple[float, float | None]]] = {}
+        self.tries: dict[str, list[Try]] = {}
+        self.node_status: str | None = None
+        self.cursor = ""
         self.gaps: list[dict[str, float]] = []
         self.samples = 0
         self.began = 0.0
         self._levels: dict[str, float] = {}
-        self._doors: dict[str, int] = {}
+        self._gauges = gauges.Gauges()
+        self._slow = 0.0
+        self._kills: int | None = None
+        self._kernel_said = -1
+        self._log = threading.Lock()
         self._lives: dict[int, tuple[int, int]] = {}
         self._last = 0.0
+        self._resumed = False
+        self._used = 0.0
         self._ends = threading.Event()
         self._threads: list[threading.Thread] = []
 
     def start(self) -> None:
         """Begin."""
-        self.began = self._last = time.monotonic()
-        loops = [self._listen, self._sample, self._ask]
+        self.cursor = self.cursor or said.cursor(self.plan)
+        self._last, self._used = clock.now(), _used_s()
+        self.began = self.began or self._last
+        loops = [self._listen, self._sample, self._ask, self._follow_links]
         loops += [self._reach] if self.plan.reach else []
+        loops += [self._follow_monitors] if "qmp" in self.plan.places else []
+        loops += [self._probe] if self.plan.probes else []
         loops += [self._measure_fill] if self.fill else []
+        loops += pulses.loops(self.plan, self.heard, self._ends, self._node, self.plan.home / ACKS)
         for loop in loops:
             thread = threading.Thread(target=loop, name=loop.__name__.strip("_"), daemon=True)
             thread.start()
             self._threads.append(thread)
 
+    def go_on(self, began: float, events: list[Event], cursor: str = "") -> None:
+        """Before ``start``: take over what this run has seen before its host went down."""
+        self.began, self.events, self.cursor, self._resumed = began, events, cursor, True
+        with suppress(FileNotFoundError), (self.plan.home / TRIES).open(encoding="utf-8", errors="replace") as file:
+            self.tries, _gaps = silence.read(file)
+        with suppress(FileNotFoundError), (self.plan.home / ACKS).open(encoding="utf-8") as file:
+            for line in file:
+                # The last line may have been cut off with the power.
+                with suppress(ValueError, TypeError, KeyError):
+                    vmid, *ack = json.loads(line)
+                    self.heard[vmid].acks.append(Ack(*ack))
+
     def stop(self) -> None:
         """End; returns when the last sample is written."""
-        now = time.monotonic()
+        now = clock.now()
         self._ends.set()
         for thread in self._threads:
             thread.join(30.0)
@@ -80,27 +114,23 @@ class Recorder:
 
     def event(self, source: str, text: str, guest: int | None = None, at: float | None = None) -> None:
         """Note something that happened."""
-        self.events.append(
-            {"at": time.monotonic() if at is None else at, "source": source, "guest": guest, "text": text}
-        )
+        self.events.append({"at": clock.now() if at is None else at, "source": source, "guest": guest, "text": text})
 
     def summary(self) -> dict[str, Any]:
         """How well it has looked: rate, number of samples, gaps, and its own share of one processor."""
-        used = sum(
-            usage.ru_utime + usage.ru_stime
-            for usage in (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-        )
-        lasted = max(time.monotonic() - self.began, 1e-3)
+        used = _used_s() - self._used
+        lasted = max(clock.now() - self.began, 1e-3)
         return {"hz": HZ, "samples": self.samples, "gaps": self.gaps, "cpu_share": round(used / lasted, 4)}
 
     # canaries -------------------------------------------------------------------------------------------------------
 
     def _listen(self) -> None:
-        waiting = dict.fromkeys(self.plan.listed, 0.0)
+        waiting = dict.fromkeys(self.plan.known_by("serial"), 0.0)
         rest: dict[int, bytes] = {}
-        with selectors.DefaultSelector() as selector:
+        path = self.plan.home / ACKS
+        with selectors.DefaultSelector() as selector, path.open("a", encoding="utf-8", buffering=1) as log:
             while not self._ends.is_set():
-                now = time.monotonic()
+                now = clock.now()
                 for vmid in [vmid for vmid, again in waiting.items() if again <= now]:
                     line = self._connect(vmid)
                     if line is None:
@@ -110,9 +140,9 @@ class Recorder:
                         rest[vmid] = b""
                         selector.register(line, selectors.EVENT_READ, vmid)
                 for key, _mask in selector.select(AGAIN_S):
-                    if not self._take(key, rest):
+                    if not self._take(key, rest, log):
                         selector.unregister(key.fileobj)
-                        waiting[int(key.data)] = time.monotonic() + AGAIN_S
+                        waiting[int(key.data)] = clock.now() + AGAIN_S
                         if isinstance(key.fileobj, socket.socket):
                             key.fileobj.close()
             for key in list(selector.get_map().values()):
@@ -129,9 +159,9 @@ class Recorder:
             return None
         return line
 
-    def _take(self, key: selectors.SelectorKey, rest: dict[int, bytes]) -> bool:
+    def _take(self, key: selectors.SelectorKey, rest: dict[int, bytes], log: IO[str]) -> bool:
         """Read what is there; False where the line has ended."""
-        vmid, at = int(key.data), time.monotonic()
+        vmid, at = int(key.data), clock.now()
         try:
             data = key.fileobj.recv(65536) if isinstance(key.fileobj, socket.socket) else b""
         except BlockingIOError:
@@ -140,26 +170,28 @@ class Recorder:
             return False
         *lines, rest[vmid] = (rest[vmid] + data).split(b"\n")
         for line in lines:
-            self.heard[vmid].line(line.decode("ascii", "replace"), at)
+            if ack := self.heard[vmid].line(line.decode("ascii", "replace"), at):
+                log.write(f"{json.dumps([vmid, *astuple(ack)])}\n")
         return bool(data)
 
     # samples --------------------------------------------------------------------------------------------------------
 
     def _sample(self) -> None:
-        kmsg = _kernel_log()
-        self._doors = _doors()
-        due = time.monotonic()
+        kmsg = _kernel_log(os.SEEK_SET if self._resumed else os.SEEK_END)
+        self._gauges = gauges.open_all()
+        due = clock.now()
         with (self.plan.home / "samples.jsonl").open("a", encoding="utf-8") as out:
             while not self._ends.is_set():
-                now = time.monotonic()
+                now = clock.now()
                 self._tick(now)
                 self._read_kernel(kmsg)
                 out.write(json.dumps(self._look(now), separators=(",", ":")) + "\n")
                 out.flush()
                 self.samples += 1
-                due = max(due + 1 / HZ, time.monotonic())
-                self._ends.wait(max(0.0, due - time.monotonic()))
-        for number in [*self._doors.values(), *(door for _pid, door in self._lives.values()), kmsg]:
+                due = max(due + 1 / HZ, clock.now())
+                self._ends.wait(max(0.0, due - clock.now()))
+        self._gauges.close()
+        for number in [*(door for _pid, door in self._lives.values()), kmsg]:
             if number is not None:
                 os.close(number)
 
@@ -180,12 +212,24 @@ class Recorder:
                 "status": self.status.get(vmid),
                 "acks": len(self.heard[vmid].acks),
             }
-        sample: dict[str, Any] = {"at": round(now, 3), "guests": guests, "api": self.api}
-        sample["psi"] = {name: value for name, door in self._doors.items() if (value := _pressure(door)) is not None}
-        sample["mem_available_mib"] = available_mib()
+        sample = {"at": round(now, 3), "guests": guests, "api": self.api, **self._gauges.quick()}
+        if self.tries:
+            sample["probes"] = {name: tries[-1].ms for name, tries in list(self.tries.items())}
+        if now - self._slow >= SLOW_S:
+            self._slow = now
+            sample |= {"node": self.node_status, "wall": round(time.time() - (clock.now() - now), 3)}
+            sample |= self._gauges.slow()
+            self._count_kills(sample.get("oom_kills"), now)
         if self._levels:
             sample["fill"] = dict(self._levels)
         return sample
+
+    def _count_kills(self, kills: int | None, now: float) -> None:
+        """The kernel counts whom it kills for want of memory, also where its log has run over."""
+        more = 0 if kills is None or self._kills is None else kills - self._kills
+        if more > 0:
+            self.event("kernel", f"it has killed {more} process{'es' * (more > 1)} for want of memory", at=now)
+        self._kills = kills
 
     def _process(self, vmid: int) -> int | None:
         """The guest's process; while the one that is known lives, that takes no more than a glance at it."""
@@ -209,54 +253,89 @@ class Recorder:
             except OSError:  # a line that was overwritten before it was read
                 continue
             head, _semicolon, text = line.partition(";")
-            at = int(head.split(",")[2]) / 1e6
+            number, at = int(head.split(",")[1]), clock.of_this_boot(int(head.split(",")[2]) / 1e6)
+            if 0 <= self._kernel_said < number - 1:
+                lost = number - 1 - self._kernel_said
+                self.event("kernel", f"{lost} lines of its log were overwritten before they could be read", at=at)
+            self._kernel_said = number
             text = text.splitlines()[0]
             self.kernel.append((at, text))
 
     # the node, and who reaches whom ---------------------------------------------------------------------------------
 
+    def _node(self) -> Node:
+        return Node(self.plan.api, self.plan.node, timeout_s=self.plan.limits.answer_s)
+
     def _ask(self) -> None:
-        node = Node(self.plan.api, self.plan.node, timeout_s=self.plan.limits.answer_s)
+        node = self._node()
         took = 0.0
         # A node that is slow to answer is asked less often, or the drill would be what slows it down.
         while not self._ends.wait(max(API_EVERY_S, 3 * took)):
-            began = time.monotonic()
+            began = clock.now()
             try:
                 rows = node.get("/nodes/{node}/qemu", full=1)
+                self._node_told(node.get("/nodes"))
             except Silent as why:
                 if self.api is not False:
                     self.event("api", str(why))
-                    self.told.append((time.monotonic(), "silent"))
+                    self.told.append((clock.now(), "silent"))
                 self.api = False
                 continue
-            took = time.monotonic() - began
+            took = clock.now() - began
             if self.api is False:
                 self.event("api", "the node answers again")
             self.api = True
             for row in rows:
                 self.names[int(row["vmid"])] = str(row.get("name", ""))
                 self._told(int(row["vmid"]), str(row.get("qmpstatus") or row["status"]))
+                if "diskwrite" in row and int(row["vmid"]) in self.heard:
+                    self.heard[int(row["vmid"])].written.append((clock.now(), int(row["diskwrite"])))
         node.close()
+
+    def _node_told(self, rows: list[dict[str, Any]]) -> None:
+        """What the nodes of the cluster think of this one: online, offline or unknown."""
+        before = self.node_status
+        self.node_status = next((str(row.get("status")) for row in rows if row.get("node") == self.plan.node), None)
+        if before not in (None, self.node_status):
+            self.event("api", f"node {self.plan.node} is {self.node_status}, as it says itself")
 
     def _told(self, vmid: int, status: str) -> None:
         before = self.status.get(vmid)
         self.status[vmid] = status
         if vmid in self.heard and before not in (None, status):
             self.event("api", f"guest {vmid} is {status}, as the node says", vmid)
-            self.told.append((time.monotonic(), f"{vmid} {status}"))
+            self.told.append((clock.now(), f"{vmid} {status}"))
 
     def _reach(self) -> None:
-        node = Node(self.plan.api, self.plan.node, timeout_s=self.plan.limits.answer_s)
+        node = self._node()
         while not self._ends.wait(0.5):
             for pair in self.plan.reach:
-                name = f"{pair['from']} {pair['to']}"
-                began = time.monotonic()
+                name = f"{pair['from']} {where(pair)}"
+                began = clock.now()
                 try:
-                    found = ping(node, int(pair["from"]), str(pair["to"]))
+                    found = ping(node, int(pair["from"]), str(pair["to"]), int(pair.get("size") or 0))
                 except (Silent, Trouble):
                     continue
                 self.reached.setdefault(name, []).append((began, found))
         node.close()
+
+    def _probe(self) -> None:
+        """Whoever is to answer the host itself."""
+        with (self.plan.home / TRIES).open("a", encoding="utf-8", buffering=1) as out:
+
+            def note(name: str, one: Try) -> None:
+                with self._log:
+                    self.tries.setdefault(name, []).append(one)
+                    out.write(silence.line(name, one))
+
+            web.ask(self.plan.probes, note, self._ends)
+
+    def _follow_links(self) -> None:
+        links.follow(lambda name, text: self.event("link", text, links.guest(name)), self._ends)
+
+    def _follow_monitors(self) -> None:
+        places = {vmid: self.plan.place("qmp", vmid) for vmid in self.plan.listed}
+        monitors.follow(places, lambda vmid, text: self.event("qmp", text, vmid), self._ends)
 
     def _measure_fill(self) -> None:
         while not self._ends.wait(FILL_EVERY_S):
@@ -268,13 +347,15 @@ class Recorder:
                     self._levels.pop(name, None)
 
 
-def ping(node: Node, vmid: int, address: str) -> float | None:
-    """Round trip from within a guest, in milliseconds, by its agent; None where nothing comes back. Raises Silent or
-    Trouble where the agent does not do it."""
+def ping(node: Node, vmid: int, address: str, size: int = 0) -> float | None:
+    """Round trip from within a guest, in milliseconds, by its agent; None where nothing comes back. ``size``: with so
+    many bytes in one packet, else as many as ping takes by itself. Raises Silent or Trouble where the agent does not
+    do it."""
     path = f"/nodes/{{node}}/qemu/{vmid}/agent"
-    pid = int(node.ask("POST", f"{path}/exec", {"command": ["ping", "-c", "1", "-W", "3", address]})["pid"])
-    ends = time.monotonic() + 10.0
-    while time.monotonic() < ends:
+    command = ["ping", "-c", "1", "-W", "3", *(["-s", str(size)] if size else []), address]
+    pid = int(node.ask("POST", f"{path}/exec", {"command": command})["pid"])
+    ends = clock.now() + 10.0
+    while clock.now() < ends:
         found = node.get(f"{path}/exec-status", pid=pid)
         if found.get("exited"):
             text = str(found.get("out-data", ""))
@@ -285,32 +366,16 @@ def ping(node: Node, vmid: int, address: str) -> float | None:
     raise Trouble(f"ping in guest {vmid} did not end")
 
 
-def _kernel_log() -> int | None:
+def _kernel_log(since: int) -> int | None:
     try:
         kmsg = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
-    os.lseek(kmsg, 0, os.SEEK_END)
+    os.lseek(kmsg, 0, since)
     return kmsg
 
 
-def _doors() -> dict[str, int]:
-    """The kernel's pressure files, open: ten times a second their names need not be looked up anew."""
-    found = {}
-    for name in ("cpu", "memory", "io"):
-        with suppress(OSError):
-            found[name] = os.open(f"/proc/pressure/{name}", os.O_RDONLY)
-    return found
-
-
-def _pressure(door: int) -> int | None:
-    try:
-        first = os.pread(door, 256, 0).partition(b"\n")[0]
-        return int(first.rpartition(b"total=")[2])
-    except (OSError, ValueError):
-        return None
-
-
-def available_mib() -> int | None:
-    with open("/proc/meminfo", encoding="ascii") as file:
-        return next((int(line.split()[1]) // 1024 for line in file if line.startswith("MemAvailable:")), None)
+def _used_s() -> float:
+    """Processor time of this process and of those it has started and waited for, seconds."""
+    both = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
+    return sum(usage.ru_utime + usage.ru_stime for usage in both)

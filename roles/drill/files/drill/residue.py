@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from . import deadman, shell, site
+from . import shell, site
+from .deadman import DeadMan
 from .faults.storage import FILLER
 from .plan import Plan
 from .shell import Trouble
@@ -16,15 +17,17 @@ State = dict[str, list[str]]
 LIMITS = ("memory.max", "memory.high", "memory.swap.max", "cpu.max", "io.max")
 
 
-def state(plan: Plan) -> State:
-    """What is looked at, each as sorted lines without anything that a restart of a guest may change."""
-    return {name: sorted(look(plan)) for name, look in LOOKS.items()}
+def state(plan: Plan, more: Mapping[str, Callable[[], list[str]]] | None = None) -> State:
+    """What is looked at, each as sorted lines without anything that a restart of a guest may change; ``more`` is what
+    the plan's fault looks at besides."""
+    found = {name: sorted(look(plan)) for name, look in LOOKS.items()}
+    return {**found, **{name: sorted(look()) for name, look in (more or {}).items()}}
 
 
 def left(before: State, after: State) -> list[str]:
     """What differs, one line each."""
     found = []
-    for name in LOOKS:
+    for name in {**before, **after}:
         was, now = before.get(name, []), after.get(name, [])
         found += [f"{name}: {line} (was not there)" for line in now if line not in was]
         found += [f"{name}: {line} (is gone)" for line in was if line not in now]
@@ -32,14 +35,12 @@ def left(before: State, after: State) -> list[str]:
 
 
 def _units(plan: Plan) -> list[str]:
-    out = shell.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "pvelab-*"])
-    names = [line.split()[0] for line in out.splitlines() if line.strip()]
-    files = [path.name for path in deadman.UNITS.glob("pvelab-undo*")]
-    # The runner itself is one, and goes when it ends.
-    return [name for name in {*names, *files} if not name.startswith("pvelab-drill-") and plan.run in name]
+    return DeadMan(plan, "").left()
 
 
-def _services(_plan: Plan) -> list[str]:
+def _services(plan: Plan) -> list[str]:
+    if plan.supervisor != "systemd":
+        return []
     names = ("pvestatd", "pvedaemon", "pveproxy", "pvescheduler")
     found = []
     for name in names:
@@ -75,8 +76,9 @@ def _limits(plan: Plan) -> list[str]:
         except Trouble:
             continue
         for name in LIMITS:
-            if (group / name).exists():
-                found.append(f"{vmid} {name} {(group / name).read_text(encoding='ascii').strip()}")
+            text = (group / name).read_text(encoding="ascii").strip() if (group / name).exists() else ""
+            # A controller may be there or not; only what it limits is a difference.
+            found += [f"{vmid} {name} {line}" for line in text.splitlines()]
     return found
 
 

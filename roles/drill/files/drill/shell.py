@@ -18,6 +18,10 @@ class Trouble(Exception):
     """Something that a drill needs is not so; the message says what, where, and what to do."""
 
 
+class Skip(Trouble):
+    """This host cannot have this fault; the message says why."""
+
+
 def run(argv: Sequence[str], *, timeout_s: float = LIMIT_S) -> str:
     """Standard output of a command. Raises Trouble with its own words where it fails or hangs."""
     code, out, err = attempt(argv, timeout_s=timeout_s)

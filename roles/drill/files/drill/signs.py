@@ -4,25 +4,28 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
 
-from . import site
+from . import clock, site
 from .recorder import Recorder
 from .shell import Trouble
 
 # A write that takes so many times longer than before is slow; a round trip, too.
 SLOWER = 3.0
+# So many writes in a row say how quick a guest is now.
+LAST = 5
 
 
 @dataclass(frozen=True)
 class Sign:
-    """``test`` gets the recorder and the time the fault began; it answers with the evidence, or with nothing."""
+    """``test`` gets the recorder and the time the fault began; it answers with the evidence, or with nothing.
+    ``writes_of``: the guest whose writes it looks at, which an answer to an echo is none of."""
 
     name: str
     test: Callable[[Recorder, float], str | None]
+    writes_of: int | None = None
 
 
 def status(vmid: int, wanted: str) -> Sign:
@@ -48,10 +51,45 @@ def stalled(vmid: int, after_s: float) -> Sign:
         acks = seen.heard[vmid].acks
         if not acks:
             return None
-        quiet = time.monotonic() - max(acks[-1].at, since)
+        quiet = clock.now() - max(acks[-1].at, since)
         return f"no acknowledgement for {quiet:.1f} s, the last was {acks[-1].seq}" if quiet > after_s else None
 
     return Sign(f"the canary of guest {vmid} stands still for {after_s:g} s", test)
+
+
+def failing(vmid: int, after_s: float) -> Sign:
+    """The guest's writes fail: its canary says so, or says nothing any more."""
+    silence = stalled(vmid, after_s)
+
+    def test(seen: Recorder, since: float) -> str | None:
+        heard = seen.heard[vmid]
+        if heard.last_error is not None and heard.last_error >= since:
+            return f"its canary says: {', '.join(heard.errors)}"
+        return silence.test(seen, since)
+
+    return Sign(f"writes of guest {vmid} fail", test)
+
+
+def unnoticed(vmid: int, after_s: float) -> Sign:
+    """The node goes on calling a guest running whose canary has acknowledged nothing for a time."""
+    silence = stalled(vmid, after_s)
+
+    def test(seen: Recorder, since: float) -> str | None:
+        quiet = silence.test(seen, since)
+        running = seen.api is not False and seen.status.get(vmid) == "running"
+        return f"qmpstatus running, and {quiet}" if quiet and running else None
+
+    return Sign(f"the node calls guest {vmid} running all the same", test)
+
+
+def again(vmid: int) -> Sign:
+    """The canary's writes are acknowledged again: three of them."""
+
+    def test(seen: Recorder, since: float) -> str | None:
+        acks = [ack.seq for ack in seen.heard[vmid].acks if ack.at >= since]
+        return f"acknowledged up to {acks[-1]}" if len(acks) >= 3 else None
+
+    return Sign(f"writes of guest {vmid} are acknowledged again", test, vmid)
 
 
 def stopped_process(vmid: int) -> Sign:
@@ -78,8 +116,8 @@ def silent() -> Sign:
     return Sign("the node's API is silent", lambda seen, _since: "no answer" if seen.api is False else None)
 
 
-def slow_writes(vmid: int) -> Sign:
-    """The canary's writes take much longer than before the fault."""
+def slow_writes(vmid: int, times: float = SLOWER) -> Sign:
+    """The canary's writes take so many times as long as before the fault, by half of them."""
 
     def test(seen: Recorder, since: float) -> str | None:
         before = [ack.latency_ms for ack in seen.heard[vmid].acks if ack.at < since]
@@ -87,9 +125,32 @@ def slow_writes(vmid: int) -> Sign:
         if len(before) < 3 or len(after) < 3:
             return None
         usual, now = median(before), median(after)
-        return f"{now:.0f} ms instead of {usual:.0f} ms, by half" if now > SLOWER * usual else None
+        return f"{now:.0f} ms instead of {usual:.0f} ms, by half" if now > times * usual else None
 
-    return Sign(f"writes of guest {vmid} take {SLOWER:g} times as long", test)
+    return Sign(f"writes of guest {vmid} take {times:g} times as long", test, vmid)
+
+
+def slow_then_quick(vmid: int, times: float, most: float, still: Callable[[], bool]) -> tuple[Sign, Sign]:
+    """As ``slow_writes``, and the sign of its relief: by half of the last few, writes take at most ``most`` times as
+    long as before the fault, while ``still`` says that the fault is there."""
+    slow = slow_writes(vmid, times)
+    began: list[float] = []
+
+    def slows(seen: Recorder, since: float) -> str | None:
+        began[:] = began or [since]
+        return slow.test(seen, since)
+
+    def quickens(seen: Recorder, since: float) -> str | None:
+        acks = seen.heard[vmid].acks
+        before = [ack.latency_ms for ack in acks if began and ack.at < began[0]]
+        last = [ack.latency_ms for ack in acks if ack.at >= since][-LAST:]
+        if len(before) < 3 or len(last) < LAST or not still():
+            return None
+        usual, now = median(before), median(last)
+        return f"{now:.0f} ms, and {usual:.0f} ms before the fault, by half" if now <= most * usual else None
+
+    quick = f"writes of guest {vmid} take at most {most:g} times as long again"
+    return Sign(slow.name, slows, vmid), Sign(quick, quickens, vmid)
 
 
 def unreached(source: int, address: str) -> Sign:
@@ -100,6 +161,16 @@ def unreached(source: int, address: str) -> Sign:
         return "two pings without an answer" if tried[-2:] == [None, None] else None
 
     return Sign(f"guest {source} does not reach {address}", test)
+
+
+def reached(source: int, address: str) -> Sign:
+    """From within a guest an address is reached as before, twice in a row."""
+
+    def test(seen: Recorder, since: float) -> str | None:
+        tried = [found for at, found in seen.reached.get(f"{source} {address}", []) if at >= since]
+        return "two pings with an answer" if len(tried) > 1 and None not in tried[-2:] else None
+
+    return Sign(f"guest {source} reaches {address} all the same", test)
 
 
 def far(source: int, address: str, more_ms: float) -> Sign:

@@ -4,17 +4,20 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import stat
 from pathlib import Path
 from typing import Any
 
 from . import shell
 from .node import Node
 from .plan import Plan
-from .shell import Trouble
+from .shell import Skip, Trouble
 
 CGROUPS = Path("/sys/fs/cgroup")
 NET = Path("/sys/class/net")
+BLOCK = Path("/sys/dev/block")
 
 
 def pid(plan: Plan, vmid: int) -> int | None:
@@ -46,12 +49,12 @@ def running(plan: Plan, vmid: int) -> int:
 
 
 def cgroup(plan: Plan, vmid: int) -> Path:
-    """The control group of a guest's QEMU. Raises Trouble where it has none of its own."""
+    """The control group of a guest's QEMU. Raises Skip where it has none of its own."""
     number = running(plan, vmid)
     text = Path(f"/proc/{number}/cgroup").read_text(encoding="ascii")
     path = CGROUPS / text.strip().rpartition("::/")[2]
-    if not re.fullmatch(rf"(.*\W)?{vmid}\.scope", path.name):
-        raise Trouble(f"guest {vmid} has no control group of its own (it is in {path}), so others would be hit, too")
+    if not re.fullmatch(rf"(?!session-)(.*\W)?{vmid}\.scope", path.name):
+        raise Skip(f"guest {vmid} has no control group of its own (it is in {path}), so others would be hit, too")
     return path
 
 
@@ -85,13 +88,31 @@ def disk(plan: Plan, node: Node, vmid: int) -> Path:
     raise Trouble(f"guest {vmid} has no disk")
 
 
+def held_by(path: Path) -> str | None:
+    """Through which block device QEMU's writes to a disk go, as MAJOR:MINOR: the disk itself where it is a device, else
+    that of its file system, and the whole of it where that is a partition. None where no such device is known. Raises
+    Trouble where there is no such disk."""
+    try:
+        found = path.stat()
+    except OSError as error:
+        raise Trouble(f"{path} is to be a guest's disk, and cannot be looked at: {error.strerror}") from error
+    number = found.st_rdev if stat.S_ISBLK(found.st_mode) else found.st_dev
+    device = BLOCK / f"{os.major(number)}:{os.minor(number)}"
+    if not device.exists():
+        return None
+    whole = device.resolve().parent if (device / "partition").exists() else device
+    return (whole / "dev").read_text(encoding="ascii").strip()
+
+
 def _path(plan: Plan, node: Node, volume: str) -> Path:
     storage, _colon, name = volume.partition(":")
+    # The name of a linked clone begins with that of what it is a clone of.
+    directory, _slash, disk = name.rpartition("/")
     found = node.get(f"/storage/{storage}")
     if found["type"] == "lvmthin" or found["type"] == "lvm":
-        return Path("/dev", str(found["vgname"]), name)
+        return Path("/dev", str(found["vgname"]), disk)
     if found["type"] == "zfspool":
-        return Path("/dev/zvol", str(found["pool"]), name)
+        return Path("/dev/zvol", str(found["pool"]), disk)
     if found.get("path"):
-        return Path(found["path"]) / plan.places.get("images", "images") / name
+        return Path(found["path"]) / plan.places.get("images", "images") / directory.rpartition("/")[2] / disk
     raise Trouble(f"{volume} lies on a storage of type {found['type']}, whose place on this host is not known")

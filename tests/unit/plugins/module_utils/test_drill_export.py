@@ -111,6 +111,17 @@ def test_an_experiment_that_is_taken_out_cannot_be_run() -> None:
     assert experiment["method"][0]["provider"]["arguments"] == ["inject", made.storage_full()["plan"]["inject"]]
 
 
+def test_what_an_operator_did_meanwhile_is_part_of_the_method() -> None:
+    found = chaostoolkit(read(made.relieved()))
+    assert [r["activity"]["name"] for r in found["run"]] == ["inject", "observe", "relieve", "recover"]
+    assert [a["name"] for a in found["experiment"]["method"]] == ["inject", "observe", "relieve", "recover"]
+    relieve = found["run"][2]
+    assert relieve["activity"]["provider"]["arguments"] == ["relieve", made.relieved()["plan"]["relief"]]
+    assert (relieve["activity"]["type"], relieve["duration"]) == ("action", 6.9)
+    without = chaostoolkit(verdict("passed"))["experiment"]["method"]
+    assert [a["name"] for a in without] == ["inject", "observe", "recover"]
+
+
 def test_a_drill_that_never_began_has_run_nothing() -> None:
     found = chaostoolkit(read(made.aborted()))
     assert (found["run"], found["rollbacks"], found["steady_states"]["after"]) == ([], [], None)

@@ -11,7 +11,7 @@ import pytest
 
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core import drill_samples, drill_words
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.drill_fields import printable
-from ansible_collections.pvelab.proxmox.plugins.module_utils.core.drill_journal import Journal, read_journal
+from ansible_collections.pvelab.proxmox.plugins.module_utils.core.drill_journal import METRICS, Journal, read_journal
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.drill_measured import measured
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.drill_samples import Samples, read_samples
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Failure
@@ -26,7 +26,11 @@ def rows(*found: dict[str, Any]) -> Samples:
     return read_samples("".join(json.dumps(row) + "\n" for row in found), ())
 
 
-@pytest.mark.parametrize("data", [made.storage_full(), made.refuted(), made.aborted()], ids=lambda d: d["verdict"])
+@pytest.mark.parametrize(
+    "data",
+    [made.storage_full(), made.refuted(), made.aborted(), made.relieved(), made.watched(3.4)],
+    ids=lambda d: d["run"],
+)
 def test_a_journal_is_read_as_it_is(data: dict[str, Any]) -> None:
     journal = read(data)
     assert (journal.run, journal.verdict, journal.because) == (data["run"], data["verdict"], data["because"])
@@ -146,9 +150,10 @@ def test_every_verdict_moment_and_phase_has_words() -> None:
     data = made.storage_full()
     for verdict in drill_words.VERDICTS:
         assert read({**data, "verdict": verdict}).verdict == verdict
-    assert set(drill_words.MOMENTS) == set(data["marks"])
-    assert set(drill_words.MEASURES) == set(data["metrics"])
-    assert set(drill_words.PHASES) == {state["name"] for state in data["states"]}
+    assert set(drill_words.MOMENTS) == {*data["marks"], "relief", "watch"}
+    assert tuple(drill_words.MEASURES) == METRICS
+    assert set(METRICS) == {*data["metrics"], "watch_s"}
+    assert set(drill_words.PHASES) == {*(state["name"] for state in data["states"]), "relieve"}
 
 
 def test_what_was_measured_is_told_in_sentences() -> None:
@@ -178,6 +183,25 @@ def test_what_was_measured_is_told_in_sentences() -> None:
 )
 def test_what_was_not_seen_is_not_claimed(path: str, value: Any, says: str) -> None:
     assert says in measured(read(made.cut(made.storage_full(), path, value)))
+
+
+def test_what_an_operator_did_meanwhile_is_told_with_what_it_changed() -> None:
+    says = "Half of the writes of guest 103 (db1) took at most 21.4 ms during the fault and 3.6 ms with the remedy, "
+    said = measured(read(made.relieved()))
+    assert f"{says}instead of 3.1 ms." in said
+    assert "3 of 3 expected signs seen." in said
+    for path in ("marks/relief", "guests/0/latency_ms/relief", "guests/0/latency_ms", "guests/0/latency_ms/fault/p50"):
+        assert "remedy" not in " ".join(measured(read(made.cut(made.relieved(), path, None))))
+
+
+def test_a_journal_that_is_older_than_the_remedy_is_read() -> None:
+    journal = read(made.storage_full())
+    assert (journal.plan.relief, journal.marks.get("relief")) == (None, None)
+    assert [guest.latency_ms.relief for guest in journal.guests if guest.latency_ms] == [None, None, None]
+    relieved = read(made.relieved())
+    assert (relieved.plan.relief or "").startswith("echo 10000 >")
+    assert relieved.guests[0].latency_ms and relieved.guests[0].latency_ms.relief
+    assert relieved.guests[0].latency_ms.relief.p50 == 3.6
 
 
 def test_writes_of_a_disk_that_was_not_read_back_are_not_counted() -> None:

@@ -31,6 +31,11 @@ def full() -> tuple[Journal, Samples]:
     return journal, read_samples(made.samples(stalled=True), journal.evidence)
 
 
+def relieved() -> tuple[Journal, Samples]:
+    journal = read(made.relieved())
+    return journal, read_samples(made.samples(stalled=False), journal.evidence)
+
+
 def past(newest: Journal) -> History:
     return history(newest, [read(made.storage_full(f"2026110{n}-x")) for n in range(3)])
 
@@ -71,6 +76,7 @@ def pages() -> list[Any]:
         pytest.param(html(journal, samples, past(journal)), id="passed"),
         pytest.param(html(other, read_samples(made.samples(stalled=True, silent_api=True), ())), id="refuted"),
         pytest.param(html(read(made.aborted()), read_samples(None, ())), id="aborted"),
+        pytest.param(html(*relieved()), id="relieved"),
         pytest.param(
             html(bad, read_samples(json.dumps({"at": made.BEGAN, "fill": {made.HOSTILE: 1}}), ())), id="hostile"
         ),
@@ -144,7 +150,8 @@ def luminance(colour: str) -> float:
     [("ink", "page", 7), ("ink", "card", 7), ("soft", "card", 4.5), ("soft", "page", 4.5), ("link", "page", 4.5)]
     + [(tone, f"{tone}-on", 4.5) for tone in ("good", "warn", "bad", "calm")]
     + [(tone, "card", 4.5) for tone in ("good", "warn", "bad")]
-    + [("ink", phase, 4.5) for phase in ("inject", "observe", "recover", "verify")]
+    + [("ink", phase, 4.5) for phase in ("inject", "observe", "relieve", "recover", "verify")]
+    + [("soft", "relieve", 4.5)]
     + [("told", "outage", 4.5), ("ack", "lane", 3), ("outage", "lane", 3)]
     + [(f"s{n}", "card", 3) for n in range(1, 7)],
 )
@@ -171,6 +178,28 @@ def test_everything_that_was_asked_for_is_on_the_page() -> None:
             journal.evidence[0].sha256 or "",
         ):
             assert wanted in plain, wanted
+
+
+def test_what_an_operator_did_meanwhile_is_on_the_page_and_only_where_there_was_something() -> None:
+    journal, samples = relieved()
+    told = "What an operator did meanwhile:"
+    for text in ("\n".join(Page(html(journal, samples)).texts), markdown(journal, samples).replace("\\", "")):
+        plain = text.replace("\u00a0", " ")
+        for wanted in (
+            *(told, "echo 10000 > /sys/fs/cgroup/qemu.slice/103.scope/cpu.weight", "With the remedy"),
+            *("relieve: what an operator did meanwhile", "Remedy tried", "+11.0 s", "3.6 / 12.0 / 15.5 ms, 60 writes"),
+            *("writes of guest 103 are quick again", "4 ms instead of 21 ms", "3.6 ms with the remedy"),
+        ):
+            assert wanted in plain, wanted
+    without = html(*full())
+    for unwanted in (told, "With the remedy", "Remedy tried"):
+        assert unwanted not in without
+    head = markdown(journal, samples)
+    (row,) = [line for line in head.splitlines() if line.startswith("| Guest | Before |")]
+    assert row == "| Guest | Before | During the fault | With the remedy | After |"
+    never = markdown(read(made.cut(made.relieved(), "marks/relief", None)), samples)
+    assert "| Remedy tried | never |" in never, "it was meant, and was not come to"
+    assert "| Guest | Before | During the fault | After |" in never
 
 
 def test_missing_samples_are_told_and_leave_no_plots() -> None:
@@ -239,6 +268,32 @@ def test_the_timeline_draws_outages_where_they_were() -> None:
     (title,) = [element.text or "" for element in root if element.tag == "title"]
     assert "guest 103 (db1), victim: 1 outage, 19.2 s in all" in title
     assert root.get("role") == "img"
+
+
+def test_the_timeline_has_a_phase_for_what_an_operator_did_meanwhile() -> None:
+    journal, samples = relieved()
+    root = drawing(journal, samples)
+    (phase,) = of_kind(root, "ph-relieve")
+    axis = drill_svg.axis_of(journal, samples, drill_svg.WIDE)
+    assert axis is not None
+    assert float(phase.get("x", "")) == pytest.approx(axis.x(5149.0), abs=0.1)
+    assert float(phase.get("width", "")) == pytest.approx(axis.x(made.RECOVER) - axis.x(5149.0), abs=0.1)
+    assert "relieve" in [element.text for element in of_kind(root, "phase")]
+    assert "remedy +11.0 s" in [element.text for element in of_kind(root, "word")]
+    assert len(of_kind(root, "mark")) == 8
+    assert of_kind(drawing(*full()), "ph-relieve") == []
+    # Its rule in the page's style has a colour in light and one in dark.
+    style = html(journal, samples).partition("<style>")[2].partition("</style>")[0]
+    assert ".ph-relieve{fill:var(--relieve)}" in style
+    assert len(set(re.findall(r"--relieve:(#[0-9a-f]+)", style))) == 2
+
+
+def test_plots_mark_the_fault_and_the_remedy() -> None:
+    for (journal, samples), marks in ((full(), 1), (relieved(), 2)):
+        axis = drill_svg.axis_of(journal, samples, drill_svg.WIDE)
+        assert axis is not None
+        for plot in drill_plots.plots(journal, samples, drill_svg.WIDE):
+            assert len(of_kind(ET.fromstring(drill_plots.draw(plot, axis)), "mark")) == marks
 
 
 def test_ticks_are_where_writes_were_acknowledged() -> None:

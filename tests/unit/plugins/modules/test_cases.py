@@ -27,6 +27,7 @@ import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.reconcile import (
+    Many,
     Query,
     Resource,
     Verb,
@@ -41,9 +42,9 @@ MODULES = "ansible_collections.pvelab.proxmox.plugins.modules"
 CASES = Path(__file__).resolve().parents[2] / "cases"
 
 
-def declaration(module: str) -> Resource | Verb | Query:
+def declaration(module: str) -> Resource | Verb | Query | Many:
     loaded = importlib.import_module(f"{MODULES}.{module}")
-    found: Resource | Verb | Query = loaded.RESOURCE
+    found: Resource | Verb | Query | Many = loaded.RESOURCE
     return found
 
 
@@ -119,17 +120,19 @@ class BadOptions(Exception):
 
 
 def result_of(
-    declared: Resource | Verb | Query, api: FakeApi | FakeHost, params: Mapping[str, Any], check: bool
+    declared: Resource | Verb | Query | Many, api: FakeApi | FakeHost, params: Mapping[str, Any], check: bool
 ) -> dict[str, Any]:
     given = validated(declared, params)
     if isinstance(declared, Query):
         return {"changed": False, **declared.read(api, given)}
+    if isinstance(declared, Many):
+        return dict(declared.work(api, given, check))
     engine: Any = perform if isinstance(declared, Verb) else reconcile
     result: dict[str, Any] = engine(declared, api, given, check=check).result()
     return result
 
 
-def validated(declared: Resource | Verb | Query, params: Mapping[str, Any]) -> dict[str, Any]:
+def validated(declared: Resource | Verb | Query | Many, params: Mapping[str, Any]) -> dict[str, Any]:
     """The parameters as AnsibleModule would hand them over: typed, with defaults."""
     outcome = ArgumentSpecValidator(dict(declared.options), **declared.constraints).validate(dict(params))
     if outcome.error_messages:
@@ -142,7 +145,7 @@ def seam_of(module: str) -> type[FakeApi | FakeHost]:
     return FakeHost if hasattr(importlib.import_module(f"{MODULES}.{module}"), "Host") else FakeApi
 
 
-def described(step: Any, declared: Resource | Verb | Query) -> Any:
+def described(step: Any, declared: Resource | Verb | Query | Many) -> Any:
     if isinstance(step, Write):
         return {step.path: sha256(step.content).hexdigest() if isinstance(step.content, bytes) else step.content}
     return from_result(step.describe(getattr(declared, "secret", ())))

@@ -10,14 +10,49 @@ from __future__ import annotations
 from ..node import Node
 from ..plan import Plan
 from ..shell import Trouble
-from . import guests, network, services, storage
+from . import (
+    api,
+    chains,
+    clock,
+    config,
+    guests,
+    memory,
+    network,
+    pools,
+    processors,
+    reboot,
+    services,
+    storage,
+    uplinks,
+)
 from .fault import Fault
 
-KINDS = {**guests.KINDS, **storage.KINDS, **network.KINDS, **services.KINDS}
+KINDS = {
+    **guests.KINDS,
+    **storage.KINDS,
+    **pools.KINDS,
+    **chains.KINDS,
+    **network.KINDS,
+    **uplinks.KINDS,
+    **services.KINDS,
+    **config.KINDS,
+    **reboot.KINDS,
+    **api.KINDS,
+    **clock.KINDS,
+    **processors.KINDS,
+    **memory.KINDS,
+}
 
 
 def prepare(plan: Plan, node: Node) -> Fault:
     """The fault of a plan. Raises Skip where it cannot be made on this host, Trouble where the plan is wrong."""
     if plan.kind not in KINDS:
         raise Trouble(f"there is no fault {plan.kind}; there is {', '.join(sorted(KINDS))}")
-    return KINDS[plan.kind](plan, node)
+    fault = KINDS[plan.kind](plan, node)
+    for sign in (*fault.signs, *fault.eased):
+        if sign.writes_of is not None and plan.pulse(sign.writes_of).by == "opaque":
+            raise Trouble(
+                f"guest {sign.writes_of} is opaque, and nothing of its writes is known; {plan.drill['name']} shows in"
+                f' "{sign.name}", so it needs a guest with a canary or an agent'
+            )
+    return fault

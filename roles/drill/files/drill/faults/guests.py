@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Faults of a guest's process and of its share of the host."""
+"""Faults of a guest's process."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from shlex import quote
 
 from .. import signs, site
-from ..node import Node
+from ..node import Node, Silent
 from ..plan import Plan
-from .fault import Fault, Prepare, Skip
+from ..recorder import Recorder
+from ..shell import Trouble
+from .fault import Fault, Prepare
 
 
 def stall_s(plan: Plan) -> float:
-    """After how long a silent canary counts as standing still."""
+    """After how long a silent canary counts as standing still, and its silence as an outage."""
     return float(plan.options.get("stall_s") or 3.0)
 
 
@@ -47,79 +48,57 @@ def crash(plan: Plan, _node: Node) -> Fault:
     )
 
 
-def out_of_memory(plan: Plan, _node: Node) -> Fault:
-    """A guest's control group may use less memory than its QEMU has: the kernel kills it, and nobody else."""
-    limit = int(plan.options.get("limit_mib") or 16)
-    inject, undo, targets, found = [], [], [], []
+def panic(plan: Plan, node: Node) -> Fault:
+    """The guest's own kernel crashes, which its agent is told to bring about."""
+    inject, undo, found = [], ["code=0"], []
     for vmid in plan.victims:
-        group = site.cgroup(plan, vmid)
-        if not (group / "memory.max").exists():
-            raise Skip(f"{group} has no memory controller, so one guest's memory cannot be limited by itself")
-        before = {
-            name: (group / name).read_text(encoding="ascii").strip() for name in LIMITS if (group / name).exists()
-        }
-        targets.append(f"control group {group} of guest {vmid}, {limit} MiB")
-        if "memory.swap.max" in before:
-            inject.append(f"echo 0 > {quote(str(group / 'memory.swap.max'))}")
-        inject.append(f"echo {limit << 20} > {quote(str(group / 'memory.max'))}")
-        undo += [_set(group / name, value) for name, value in before.items()]
-        number = site.running(plan, vmid)
-        found += [
-            signs.kernel(
-                f"the kernel kills guest {vmid} for its control group's sake",
-                rf"Memory cgroup out of memory: Killed process {number}\b",
-            ),
-            signs.gone(vmid),
-        ]
-    undo.append(plan.restore(*plan.victims))
-    return Fault(tuple(targets), "\n".join(inject), "\n".join(undo), tuple(found))
-
-
-LIMITS = ("memory.max", "memory.swap.max")
-
-
-def _set(path: Path, value: str) -> str:
-    """Write to a file of a control group that may be gone with its guest."""
-    return f"[ ! -e {quote(str(path))} ] || echo {quote(value)} > {quote(str(path))}"
-
-
-def starved(plan: Plan, _node: Node) -> Fault:
-    """A guest gets a small share of one processor, as among too many others."""
-    share = int(plan.options.get("percent") or 10)
-    inject, undo, targets, found = [], [], [], []
-    for vmid in plan.victims:
-        group = site.cgroup(plan, vmid)
-        limit = group / "cpu.max"
-        if not limit.exists():
-            raise Skip(f"{group} has no cpu controller, so one guest's share cannot be limited by itself")
-        before = limit.read_text(encoding="ascii").strip()
-        targets.append(f"control group {group} of guest {vmid}, {share} % of a processor")
-        inject.append(f"echo {share * 1000} 100000 > {quote(str(limit))}")
-        undo.append(_set(limit, before))
-        found += [signs.slow_writes(vmid), _throttled(vmid, group)]
-    return Fault(tuple(targets), "\n".join(inject), "\n".join(undo), tuple(found), outage=False)
-
-
-def _throttled(vmid: int, group: Path) -> signs.Sign:
-    def count() -> int:
-        text = (group / "cpu.stat").read_text(encoding="ascii")
-        return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("nr_throttled ")), 0)
-
-    before = count()
-
-    def test(_seen: object, _since: float) -> str | None:
+        agent = f"/nodes/{{node}}/qemu/{vmid}/agent"
         try:
-            now = count()
-        except OSError:
-            return None
-        return f"held back {now - before} times" if now > before + 5 else None
+            node.ask("POST", f"{agent}/ping")
+        except Silent as why:
+            raise Trouble(f"guest {vmid} has no agent that answers, and only it can crash its kernel: {why}") from why
+        crashed = quote(str(plan.home / f"crashed-{vmid}"))
+        how = {"command": "/bin/sh", "input-data": "echo c > /proc/sysrq-trigger"}
+        # A kernel that is dead does not let its agent answer any more.
+        inject += [f": > {crashed}", f"{plan.ask('POST', f'{agent}/exec', **how)} || true"]
+        undo.append(_reset(plan, vmid, crashed))
+        found += [signs.stalled(vmid, stall_s(plan)), _called(vmid, stall_s(plan))]
+    undo += [f"{plan.restore(*plan.victims)} || code=1", 'exit "$code"']
+    targets = tuple(f"kernel of guest {vmid}" for vmid in plan.victims)
+    return Fault(targets, "\n".join(inject), "\n".join(undo), tuple(found))
 
-    return signs.Sign(f"the kernel holds guest {vmid} back", test)
+
+def _reset(plan: Plan, vmid: int, crashed: str) -> str:
+    """Press the reset button of a guest that this drill has crashed, unless its agent says that it lives: a kernel may
+    have been told to boot again by itself."""
+    guest = f"/nodes/{{node}}/qemu/{vmid}"
+    ping = plan.ask("POST", f"{guest}/agent/ping")
+    reset, resume, start = (plan.ask("POST", f"{guest}/status/{verb}") for verb in ("reset", "resume", "start"))
+    # What QEMU has stopped stays stopped when it is reset, and where the guest may not reboot QEMU has ended.
+    again = f"{{ {reset} && {resume}; }} || {start}"
+    return f"""\
+if [ -e {crashed} ]; then
+    if {{ {ping} || {again}; }} > /dev/null 2>&1; then rm -f {crashed}; else code=1; fi
+fi"""
+
+
+def _called(vmid: int, after_s: float) -> signs.Sign:
+    """What the node says of a guest whose kernel is dead."""
+    silent = signs.stalled(vmid, after_s)
+
+    def test(seen: Recorder, since: float) -> str | None:
+        state = seen.status.get(vmid)
+        return f"qmpstatus {state}" if state in UNAWARE and silent.test(seen, since) else None
+
+    return signs.Sign(f"the node calls guest {vmid} {' or '.join(UNAWARE)}", test)
+
+
+# Only a guest with a device for it (pvpanic) tells QEMU that its kernel has crashed.
+UNAWARE = ("running", "guest-panicked")
 
 
 KINDS: dict[str, Prepare] = {
     "guest_hang": hang,
     "guest_crash": crash,
-    "guest_out_of_memory": out_of_memory,
-    "guest_starved": starved,
+    "guest_panic": panic,
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import shell, signs, site
 from ..node import Node
-from ..plan import Plan
+from ..plan import Plan, where
 from ..shell import Trouble
 from .fault import Fault, Prepare, Skip
 
@@ -21,7 +21,7 @@ def _pairs(plan: Plan) -> list[tuple[int, str]]:
             f"drill {plan.drill['name']} needs reach in its drill_targets: a guest that reaches an address of a victim"
             " now ({from: 101, to: 10.10.10.12}), for without it nobody would notice"
         )
-    return [(int(pair["from"]), str(pair["to"])) for pair in plan.reach]
+    return [(int(pair["from"]), where(pair)) for pair in plan.reach]
 
 
 def wrong_vlan(plan: Plan, _node: Node) -> Fault:
@@ -97,7 +97,56 @@ def port_lost(plan: Plan, _node: Node) -> Fault:
 
 def _default_vlan(master: Path) -> int:
     """What a bridge gives a new port, which was not there before it was put back."""
-    return int((master / "bridge/default_pvid").read_text(encoding="ascii"))
+    return _number(master / "bridge/default_pvid")
+
+
+def small_mtu(plan: Plan, _node: Node) -> Fault:
+    """A guest's port takes smaller packets than its neighbours send. What is greater vanishes without a word."""
+    mtu, taps = int(plan.options.get("mtu") or 1300), [site.tap(plan, vmid) for vmid in plan.victims]
+    _pairs(plan)
+    before = {tap: _number(site.NET / tap / "mtu") for tap in taps}
+    sizes = [int(pair["size"]) + HEADERS for pair in plan.reach if pair.get("size")]
+    if not sizes or len(sizes) == len(plan.reach):
+        raise Trouble(
+            f"drill {plan.drill['name']} needs two kinds of reach in its drill_targets, one as it is and one with a"
+            " size ({from: 101, to: 10.10.10.12, size: 1400}), for only what is big is lost"
+        )
+    # With less the kernel takes a bridge's own IPv6 addresses away, and does not give them back.
+    if not LEAST_MTU <= mtu < min(sizes) or max(sizes) > min(before.values(), default=0):
+        raise Trouble(
+            f"the option mtu of the fault {plan.kind} is {mtu}; it has to be {LEAST_MTU} or more, and each size in"
+            f" reach, with {HEADERS} bytes of headers, above it and no more than the"
+            f" {min(before.values(), default=0)} of today"
+        )
+    undo = [
+        [f'[ "$(cat {site.NET}/{tap}/mtu)" = {was} ] || ip link set dev {tap} mtu {was}'] for tap, was in before.items()
+    ]
+    return Fault(
+        targets=tuple(f"MTU of {tap}, {mtu} instead of {was}" for tap, was in before.items()),
+        inject="\n".join(f"ip link set dev {tap} mtu {mtu}" for tap in taps),
+        undo="\n".join(_if_there(tap, lines) for tap, lines in zip(taps, undo, strict=True)),
+        signs=tuple(
+            (signs.unreached if pair.get("size") else signs.reached)(int(pair["from"]), where(pair))
+            for pair in plan.reach
+        ),
+        outage=False,
+        looks={"MTUs": lambda: [line for tap in taps for line in _mtus(tap)]},
+    )
+
+
+# What IPv4 and ICMP have before the bytes of a ping.
+HEADERS = 28
+LEAST_MTU = 1280
+
+
+def _mtus(tap: str) -> list[str]:
+    """A port's and its bridge's, which goes with the smallest of its ports."""
+    paths = (site.NET / tap, (site.NET / tap / "master").resolve())
+    return [f"{path.name} {_number(path / 'mtu')}" for path in paths if (path / "mtu").exists()]
+
+
+def _number(path: Path) -> int:
+    return int(path.read_text(encoding="ascii"))
 
 
 def netem(plan: Plan, _node: Node) -> Fault:
@@ -125,4 +174,9 @@ def netem(plan: Plan, _node: Node) -> Fault:
 # What the kernel gives a device by itself, and gives it again when another is taken away.
 DEFAULT_QDISCS = frozenset({"noqueue", "pfifo_fast", "fq_codel", "mq"})
 
-KINDS: dict[str, Prepare] = {"wrong_vlan": wrong_vlan, "port_lost": port_lost, "slow_network": netem}
+KINDS: dict[str, Prepare] = {
+    "wrong_vlan": wrong_vlan,
+    "port_lost": port_lost,
+    "small_mtu": small_mtu,
+    "slow_network": netem,
+}
