@@ -40,14 +40,23 @@ def until(condition: Callable[[], Any], what: str, timeout_s: float = 60.0) -> A
 
 
 class Lab:
-    """One embedded node. ``wrapper`` is a command that is to start it, ``password`` that of root@pam.
+    """One embedded node. ``wrapper`` is a command that is to start it, ``password`` that of root@pam, ``options`` are
+    more of its own.
 
     ``url`` and ``fingerprint`` are what it printed; ``port`` stays the same after a restart.
     """
 
-    def __init__(self, folder: Path, node: str = "pve1", wrapper: Sequence[str] = (), password: str = PASSWORD) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        node: str = "pve1",
+        wrapper: Sequence[str] = (),
+        password: str = PASSWORD,
+        options: Sequence[str] = (),
+    ) -> None:
         self.folder = folder
         self.wrapper = wrapper
+        self.options = options
         self.password = password
         self.state = folder / "state"
         self.log = folder / "labnode.log"
@@ -78,6 +87,12 @@ class Lab:
     def url(self) -> str:
         return f"https://127.0.0.1:{self.port}"
 
+    @property
+    def pid(self) -> int:
+        """The process that was started: of labnode, or of the wrapper."""
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start it and wait until it answers; a restart takes the same port."""
         password = self.folder / "password"
@@ -85,7 +100,7 @@ class Lab:
         endpoint = self.state / "endpoint.json"
         endpoint.unlink(missing_ok=True)
         arguments = ["serve", "--listen", f"127.0.0.1:{self.port}", "--state", str(self.state), "--node", self.node]
-        arguments += ["--password-file", str(password), "--kvm", "off", "--auth-delay", "0"]
+        arguments += ["--password-file", str(password), "--kvm", "off", "--auth-delay", "0", *self.options]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen([*self.wrapper, BIN / "labnode", *arguments], stdout=log, stderr=log)
         until(lambda: endpoint.exists() or self._process.poll() is not None, "labnode is ready", READY_S)
@@ -118,10 +133,15 @@ class Lab:
     def certificate(self) -> Path:
         return self.state / f"etc/nodes/{self.node}/pve-ssl.pem"
 
-    def api(self) -> Any:
+    def api(self, timeout_s: int = 5) -> Any:
         """Somebody else's client, so that what the collection says is not proved by the collection itself."""
         return ProxmoxAPI(
-            "127.0.0.1", port=self.port, user="root@pam", password=self.password, verify_ssl=str(self.certificate)
+            "127.0.0.1",
+            port=self.port,
+            user="root@pam",
+            password=self.password,
+            verify_ssl=str(self.certificate),
+            timeout=timeout_s,
         )
 
     def environment(self, port: int | None = None, **more: str | None) -> dict[str, str]:

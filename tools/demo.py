@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`make demo`: an embedded node, the example lab on it, twice, a look at it, and away with it.
+"""`make demo`: an embedded node, the example lab on it, twice, a look at it, two failure drills, and away with it.
 
 Everything it makes is below LAB (.lab). The node runs in a session of its own, so Ctrl-C reaches this program alone,
 which then takes everything down in order. A node that was up before is used and left up.
@@ -8,6 +8,7 @@ which then takes everything down in order. A node that was up before is used and
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import signal
@@ -21,7 +22,8 @@ from typing import IO, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from demo_node import Node, NodeError, Show, processes_below
+import demo_drills
+from demo_node import Node, NodeError, Note, Show, processes_below
 from demo_summary import heartbeats_on_disk, summary
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -30,6 +32,8 @@ LOGS = Path(os.environ.get("LAB_LOGS") or ROOT / ".cache" / "demo")  # outlive t
 INVENTORY = Path(os.environ.get("LAB_INVENTORY") or ROOT / "inventories" / "embedded")
 BIN = Path(sys.executable).parent
 PLAYBOOK = ROOT / "playbooks" / "site.yml"
+DRILL = ROOT / "playbooks" / "drill.yml"
+REPORTS = LOGS / "drills"
 RECAP = re.compile(r"^\S+\s+: ok=(\d+)\s+changed=(\d+)\s+unreachable=(\d+)\s+failed=(\d+)", re.MULTILINE)
 ITEM = re.compile(r"^(changed|ok|failed): \[[^]]+\](?: => \(item=(.*?)\))?")
 
@@ -53,7 +57,8 @@ def main(argv: list[str]) -> int:
             if argv == ["down"]:
                 return down(show)
     except Interrupted:
-        show.line("\nStopped. Nothing is left running.")
+        up_still = Node(LAB, BIN / "labnode", LOGS).running()
+        show.line(f"\nStopped. {'The node is up, as it was before.' if up_still else 'Nothing is left running.'}")
         return 130
     except (DemoError, NodeError) as error:
         show.line(f"\nerror: {error}")
@@ -106,9 +111,13 @@ def up(show: Show, *, keep: bool) -> int:
         if changed:
             raise DemoError(f"the second run changed {changed} thing(s); look at {LOGS}/site-2.log")
         show.text(summary(node))
+        reports = drills(show, node, image)
     except BaseException as error:
         if mine:
             clear(show, node, error)
+        else:
+            ignore_signals()
+            demo_drills.abort(node)
         raise
     if keep or not mine:
         show.line(f"\nDone in {time.monotonic() - begun:.0f} s. The node is up.")
@@ -117,6 +126,7 @@ def up(show: Show, *, keep: bool) -> int:
         take_down(show, node)
         show.line(f"\nDone in {time.monotonic() - begun:.0f} s. Two things to try next:")
         show.text(next_things())
+    show_reports(show, reports)
     return 0
 
 
@@ -144,6 +154,50 @@ def provision(show: Show, node: Node, image: Path, title: str, log: Path, *, exp
             raise DemoError(f"the playbook failed: {failure_in(text)} The whole log: {log}")
         note(f"changed={found[2]} failed={found[4]}")
         return int(found[2])
+
+
+def drills(show: Show, node: Node, image: Path) -> list[Path]:
+    """Break one of the guests, in each way that the inventory has a target for; the reports. What a drill proves, or
+    does not, on a machine that has other things to do, is no error of the demo's."""
+    command = [str(BIN / "ansible-inventory"), "-i", str(INVENTORY), "--list"]
+    with output_of(command, env=environment(node, image)) as process:
+        out, err = process.communicate()
+    if process.returncode:
+        raise DemoError(f"the inventory cannot be read: {err.strip()}")
+    names = demo_drills.wanted(json.loads(out))
+    if names:
+        demo_drills.allow(node)
+    found = []
+    for name in names:
+        with show.step(f"Failure drill {name}") as note:
+            found += drill(note, node, image, name)
+    return found
+
+
+def drill(note: Note, node: Node, image: Path, name: str) -> list[Path]:
+    """One of them; what it has left to read."""
+    log, before = LOGS / f"{name}.log", set(REPORTS.glob("*"))
+    command = [str(BIN / "ansible-playbook"), "-i", str(INVENTORY), "--limit", demo_drills.GROUP, str(DRILL)]
+    command += ["-e", json.dumps({"drill_name": name, "drill_reports": str(REPORTS)})]
+    play = output_of(command, stderr=subprocess.STDOUT, env=environment(node, image))
+    with log.open("w", encoding="utf-8") as record, play as process:
+        assert process.stdout is not None
+        report(process.stdout, record, None)
+        process.wait()
+    kept = demo_drills.report_of(name, REPORTS, before)
+    if kept is None:
+        note(f"it did not run: {failure_in(log.read_text(encoding='utf-8'))} The whole log: {log}", well=False)
+        return []
+    journal = demo_drills.journal(kept)
+    note(demo_drills.told(journal), well=journal["verdict"] == "passed")
+    return [kept / "report.html"]
+
+
+def show_reports(show: Show, reports: list[Path]) -> None:
+    if reports:
+        show.line("\n  What the drills have proved, to open in a browser:")
+    for path in reports:
+        show.line(f"    {demo_drills.shown(path, ROOT)}")
 
 
 def report(lines: IO[str], record: IO[str], show: Show | None) -> None:
@@ -225,6 +279,7 @@ def take_down(show: Show, node: Node) -> None:
     ignore_signals()
     try:
         with show.step("Taking it down") as note:
+            demo_drills.abort(node)
             node.stop()
             note(heartbeats_on_disk(node))
     finally:
@@ -258,6 +313,7 @@ def how_to_talk(node: Node) -> str:
   curl --cacert {os.path.relpath(node.certificate, ROOT)} {node.url}/api2/json/access/ticket \\
       -d username=root@pam -d password="$(cat {lab}/demo/password)"
   .venv/bin/ansible-playbook -i inventories/embedded playbooks/site.yml --check --diff
+  .venv/bin/ansible-playbook -i inventories/embedded playbooks/drill.yml -e drill_name=guest_crash --check
   tail -f {lab}/run/101/serial.log     # the heartbeat of web1
   make demo-down                   # stop the guests and the node, and remove everything they have
 """

@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,6 +61,7 @@ class Node:
         self.program = program
         self.log = logs / "labnode.log"
         self.own = state / "demo"
+        self.drills = Path(os.path.realpath(state)) / "drill"
 
     @property
     def endpoint(self) -> dict[str, str]:
@@ -157,6 +158,7 @@ class Node:
 
         Gently, the guests are shut down; a guest that is still booting takes its time over that.
         """
+        self._kill_drills()
         process = self._process()
         if (
             gently
@@ -201,6 +203,24 @@ class Node:
         except psutil.Error:
             return False
 
+    def drills_running(self) -> list[psutil.Process]:
+        """What a failure drill has left under way: a runner and who keeps it, a way back that waits, what undoes."""
+        found = []
+        for process in psutil.process_iter(["cmdline", "status"]):
+            inside = any(f"{self.drills}/" in word for word in process.info["cmdline"] or [])
+            if inside and process.info["status"] != psutil.STATUS_ZOMBIE and process.pid != os.getpid():
+                found.append(process)
+        return found
+
+    def _kill_drills(self) -> None:
+        """The one that keeps a runner undoes what a runner leaves, so whatever comes after them has to go, too."""
+        deadline = time.monotonic() + 10
+        while (left := self.drills_running()) and time.monotonic() < deadline:
+            for process in left:
+                with suppress(psutil.NoSuchProcess):
+                    process.kill()
+            psutil.wait_procs(left, timeout=1)
+
     def _kill_orphans(self, kind: str = "") -> None:
         orphans = [process for process in self._orphans() if process.info["name"].startswith(kind)]
         for process in orphans:
@@ -240,6 +260,18 @@ def signals_held() -> Iterator[None]:
             os.kill(os.getpid(), came[0])
 
 
+class Note:
+    """What came of a step, and whether it went as it should."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+        self.well = True
+
+    def __call__(self, text: str, *, well: bool = True) -> None:
+        self.said.append(text)
+        self.well = self.well and well
+
+
 class Show:
     """Lines for a person: steps with what came of them and how long they took."""
 
@@ -259,13 +291,14 @@ class Show:
         self.line(f"    {self._paint('33', '+')} {task}{': ' if item else ''}{item}")
 
     @contextmanager
-    def step(self, title: str) -> Iterator[Callable[[str], None]]:
+    def step(self, title: str) -> Iterator[Note]:
         """Announce, do, and tell the outcome that the body hands over."""
         begun = time.monotonic()
-        said: list[str] = []
+        note = Note()
         self.line(f"{self._paint('1', title)} …")
-        yield said.append
-        self.line(f"  {self._paint('32', '✓')} {'; '.join(said) or 'done'} ({time.monotonic() - begun:.0f} s)")
+        yield note
+        mark = self._paint("32", "✓") if note.well else self._paint("33", "!")
+        self.line(f"  {mark} {'; '.join(note.said) or 'done'} ({time.monotonic() - begun:.0f} s)")
 
     def _paint(self, code: str, text: str) -> str:
         return f"\033[{code}m{text}\033[0m" if self.colour else text

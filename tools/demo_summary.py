@@ -21,11 +21,7 @@ def summary(node: Node) -> str:
 
 def rows(node: Node) -> Iterable[tuple[str, ...]]:
     """One row a guest, by its id; asked of the API with a client that is not the collection's own."""
-    host, _, port = node.url.removeprefix("https://").rpartition(":")
-    api = ProxmoxAPI(
-        host, port=int(port), user="root@pam", password=node.password, verify_ssl=str(node.certificate), timeout=30
-    )
-    pve = api.nodes(node.endpoint["node"])
+    pve = client(node).nodes(node.endpoint["node"])
     for guest in sorted(pve.qemu.get(), key=lambda one: int(one["vmid"])):
         vmid = int(guest["vmid"])
         config = pve.qemu(vmid).config.get()
@@ -40,6 +36,14 @@ def rows(node: Node) -> Iterable[tuple[str, ...]]:
             ", ".join(snap["name"] for snap in pve.qemu(vmid).snapshot.get() if snap["name"] != "current"),
             "" if template else heartbeat(node, vmid),
         )
+
+
+def client(node: Node) -> ProxmoxAPI:
+    """Somebody else's client, logged in."""
+    host, _, port = node.url.removeprefix("https://").rpartition(":")
+    return ProxmoxAPI(
+        host, port=int(port), user="root@pam", password=node.password, verify_ssl=str(node.certificate), timeout=30
+    )
 
 
 def bridge(config: dict[str, Any]) -> str:

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs parts of `make test` side by side, shows each one's end, the whole output of what failed, and one summary.
 
-tools/test_all.py PART… [--then PART…]      those after --then begin when the others have ended
+tools/test_all.py PART… [--then PART…]      those after --then begin when the others have ended; the first of them is
+                                            the longest, and the others leave it the processors that it wants
+
+What a part prints is in .build/results/PART.log meanwhile, each line with its time.
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / ".build/results"
 LANES = 2
+NICE = 5
 
 
 @dataclass(frozen=True)
@@ -33,11 +37,11 @@ class Part:
     log: str
 
 
-def run(name: str, running: dict[str, subprocess.Popen[str]]) -> Part:
+def run(name: str, niceness: int, running: dict[str, subprocess.Popen[str]]) -> Part:
     """Run `make NAME` in a process group of its own, so that an interrupt can end all of it."""
     began = time.monotonic()
     with subprocess.Popen(
-        ["make", "--no-print-directory", name],
+        ["nice", "-n", str(niceness), "make", "--no-print-directory", name],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -47,9 +51,15 @@ def run(name: str, running: dict[str, subprocess.Popen[str]]) -> Part:
         start_new_session=True,
     ) as process:
         running[name] = process
-        log, _none = process.communicate()
+        lines = []
+        with (RESULTS / f"{name}.log").open("w") as log:
+            for line in process.stdout or ():
+                lines.append(line)
+                log.write(f"{time.strftime('%H:%M:%S')} {line}")
+                log.flush()
+        process.wait()
         del running[name]
-    return Part(name, process.returncode == 0, time.monotonic() - began, log)
+    return Part(name, process.returncode == 0, time.monotonic() - began, "".join(lines))
 
 
 def counted(parts: list[Part]) -> Counter[str]:
@@ -89,12 +99,12 @@ def summary(groups: list[tuple[list[Part], float]]) -> None:
     print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped", flush=True)
 
 
-def side_by_side(names: list[str], running: dict[str, subprocess.Popen[str]]) -> list[Part]:
-    """Run parts in LANES lanes. Raises KeyboardInterrupt with all of them ended."""
+def side_by_side(wanted: list[tuple[str, int]], running: dict[str, subprocess.Popen[str]]) -> list[Part]:
+    """Run parts, each with its niceness, in LANES lanes. Raises KeyboardInterrupt with all of them ended."""
     parts: list[Part] = []
     with ThreadPoolExecutor(LANES) as lanes:
         try:
-            for done in as_completed([lanes.submit(run, name, running) for name in names]):
+            for done in as_completed([lanes.submit(run, *part, running) for part in wanted]):
                 parts.append(done.result())
                 tell(parts[-1])
         except KeyboardInterrupt:
@@ -111,12 +121,15 @@ def main(arguments: list[str]) -> int:
     RESULTS.mkdir(parents=True, exist_ok=True)
     for old in RESULTS.glob("*.xml"):
         old.unlink()
+    # Whoever starts this in the background may have it ignore interrupts, and a test that sends one would wait in vain.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     running: dict[str, subprocess.Popen[str]] = {}
     groups: list[tuple[list[Part], float]] = []
     try:
-        for names in (arguments[:at], arguments[at + 1 :]):
+        first, then = arguments[:at], arguments[at + 1 :]
+        for wanted in ([(name, 0) for name in first], [(name, NICE if name != then[0] else 0) for name in then]):
             began = time.monotonic()
-            parts = side_by_side(names, running) if names else []
+            parts = side_by_side(wanted, running) if wanted else []
             groups += [(parts, time.monotonic() - began)] if parts else []
     except KeyboardInterrupt:
         return 130

@@ -21,6 +21,8 @@ from ansible_collections.pvelab.proxmox.tests.architecture.tree import (
 )
 
 SHELL = UTILS / "module.py"
+# The shell's way of telling how far it is while it runs.
+CHANNEL = UTILS / "progress.py"
 SEAMS = {"api", "host"}
 # A core that cannot reach the outside or a clock can be tested with data alone.
 IMPURE = {
@@ -36,7 +38,7 @@ def part(path: Path) -> str:
     if path.parent != UTILS:
         return path.relative_to(UTILS).parts[0]
     stem = path.stem.split("_")[0]
-    return stem if stem in SEAMS or path == SHELL else "helper"
+    return stem if stem in SEAMS or path in (SHELL, CHANNEL) else "helper"
 
 
 def own(path: Path) -> set[str]:
@@ -69,6 +71,7 @@ def test_helpers_and_seams_point_down(path: Path) -> None:
         assert upwards == set(), "a helper works through a seam that it is handed"
         assert foreign(path) == set()
         assert imports(path) & (IMPURE - {"uuid", "time"}) == set(), "I/O belongs into a seam"
+    assert path == SHELL or "progress" not in own(path), "what tells progress is handed it: core.progress.Progress"
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)

@@ -130,9 +130,10 @@ def normal(package: str) -> str:
 
 
 def test_requirements_are_pinned_and_agree() -> None:
-    run, units, test, all_ = (pins(ROOT / f"requirements/{n}.txt") for n in ("run", "units", "test", "constraints"))
+    names = ("run", "bench", "units", "test", "constraints")
+    run, bench, units, test, all_ = (pins(ROOT / f"requirements/{name}.txt") for name in names)
     elsewhere = pins(ROOT / "tests/unit/requirements.txt")
-    for package, versions in [*run.items(), *units.items(), *test.items(), *elsewhere.items()]:
+    for package, versions in [*run.items(), *bench.items(), *units.items(), *test.items(), *elsewhere.items()]:
         if package not in {"ansible", "ansible-core"}:
             assert all_.get(package) == versions, package
     labnode = tomllib.loads((ROOT / "labnode/pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]

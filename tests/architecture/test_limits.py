@@ -90,8 +90,10 @@ def test_nothing_is_ignored_by_sanity() -> None:
 
 
 def documentation(path: Path) -> list[ast.Assign]:
-    """The assignments of DOCUMENTATION, EXAMPLES and RETURN."""
-    return [n for n in parsed(path).body if isinstance(n, ast.Assign) and targets(n) & DOC_NAMES]
+    """The assignments of DOCUMENTATION, EXAMPLES and RETURN, those of a fragment of documentation among them."""
+    tree = parsed(path)
+    places = [tree.body, *(n.body for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "ModuleDocFragment")]
+    return [n for body in places for n in body if isinstance(n, ast.Assign) and targets(n) & DOC_NAMES]
 
 
 def targets(node: ast.Assign) -> set[str]:

@@ -12,7 +12,7 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.core import guest_c
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.guest_fields import Field, Group
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.guest_table import BUSES, DRIVE, GROUPS, SLOTTED
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.guest_want import options
-from ansible_collections.pvelab.proxmox.plugins.modules.vm import OPTIONS
+from ansible_collections.pvelab.proxmox.plugins.module_utils.guest_resource import OPTIONS
 from ansible_collections.pvelab.proxmox.tests.contract.schema import parameters
 
 # What is no property of a guest, and where it is to be had.

@@ -16,7 +16,7 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.api_https import Ht
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_options import settings, shown_fingerprint
 from ansible_collections.pvelab.proxmox.tests.unit.plugins.module_utils.api_fakes import Clock
 
-__all__ = ["PASSWORD", "SECRET", "Certificate", "Clock", "api_for", "upid"]
+__all__ = ["PASSWORD", "SECRET", "Certificate", "Clock", "api_for", "many_for", "upid"]
 
 PASSWORD = "correct-horse-battery"
 SECRET = "11111111-2222-3333-4444-555555555555"
@@ -40,6 +40,11 @@ def api_for(host: str, clock: Clock | None = None, *, read_only: bool = False, *
     options = settings({"api_host": host, **params}, have_pvesh=False)
     with Api(HttpsWire(options, clock), options, read_only=read_only, clock=clock, pause=clock.pause) as api:
         yield api
+
+
+def many_for(host: str, **params: Any) -> Api:
+    """An Api for several threads."""
+    return Api.for_many({"api_host": host, **params}, read_only=True)
 
 
 def upid(kind: str, id_: str, start: int, *, node: str = "pve1", user: str = "root@pam!ci", pid: int = 1) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the demo reads out of a playbook's output, and how it lays out its table. The demo itself: test_demo.py."""
+"""What the demo reads out of a playbook's output, and how it lays out its table. The demo itself: tests/stories."""
 
 from __future__ import annotations
 
@@ -107,3 +107,50 @@ def test_a_signal_between_start_and_note_is_handled_afterwards(node: ModuleType)
         assert (held, came) == ([], [signal.SIGHUP])
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+# drills -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drills(tools: None) -> ModuleType:
+    return importlib.import_module("demo_drills")
+
+
+def test_the_demo_breaks_the_embedded_node_only_and_only_what_is_a_target(drills: ModuleType) -> None:
+    targets = {"guest_crash": {"victims": [103]}, "zfs_full": {"victims": [102]}}
+    inventory = {"_meta": {"hostvars": {"lab": {"drill_targets": {"guest_hang": {}}}, "pve1": {}}}}
+    inventory |= {"hypervisors": {"hosts": ["lab"]}, "embedded": {"hosts": ["pve1"]}}
+    assert drills.wanted(inventory) == []
+    inventory["_meta"]["hostvars"]["pve1"] = {"drill_targets": targets}
+    assert drills.wanted(inventory) == ["guest_crash"]
+    assert drills.wanted({}) == []
+
+
+def test_a_drill_is_told_in_one_line_and_not_as_better_than_it_was(drills: ModuleType) -> None:
+    canary = {"acked": 70, "lost": []}
+    guests = [{"name": name, "role": role, "canary": canary} for name, role in (("db1", "victim"), ("a", "bystander"))]
+    metrics = {"outage_s": 6.14, "time_to_detect_s": 0.112}
+    journal = {"verdict": "passed", "because": "It was.", "guests": guests, "metrics": metrics}
+    told = drills.told(journal)
+    assert told == "passed: db1 was out for 6.1 s, detected after 0.1 s; 140 writes acknowledged, 0 lost"
+    assert drills.told({**journal, "verdict": "inconclusive"}) == "inconclusive: It was."
+
+
+def test_the_report_is_that_of_this_run(drills: ModuleType, tmp_path: Path) -> None:
+    for name in ("1-guest_hang-a", "2-guest_hang-b", "3-guest_crash-c", "4-guest_hang-d"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "journal.json").touch()
+    (tmp_path / "4-guest_hang-d/journal.json").unlink()
+    assert drills.report_of("guest_hang", tmp_path, set()) == tmp_path / "2-guest_hang-b"
+    assert drills.report_of("guest_hang", tmp_path, set(tmp_path.iterdir())) is None
+
+
+def test_what_did_not_go_well_has_another_mark(node: ModuleType) -> None:
+    out = io.StringIO()
+    show = node.Show(out)
+    for well in (True, False):
+        with show.step("Drill") as note:
+            note("it was", well=well)
+            note("and more")
+    assert out.getvalue().splitlines()[1::2] == ["  ✓ it was; and more (0 s)", "  ! it was; and more (0 s)"]

@@ -6,22 +6,14 @@ The proxy cuts at each write in turn, because what is left behind differs from o
 
 from __future__ import annotations
 
-import json
-import os
-import re
-import signal
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ansible_collections.pvelab.proxmox.tests.lab import ROOT, Lab, failures, finished, orphans, stats, until
-from ansible_collections.pvelab.proxmox.tests.proxy import Proxy, Seen
+from ansible_collections.pvelab.proxmox.tests.lab import Lab, finished, orphans
+from ansible_collections.pvelab.proxmox.tests.proxy import Nth, Proxy
 
 DISKS = [{"slot": f"scsi{i}", "storage": "local", "size": "1G", "format": "qcow2"} for i in range(2)]
 GUEST: dict[str, Any] = {"memory": 64, "tags": ["kept"], "disks": DISKS, "status": "running"}
@@ -41,26 +33,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     with Lab(tmp_path_factory.mktemp("lab")) as running:
         assert running.module("vm", {"name": "seed", "memory": 64, "disks": DISKS[:1]})["changed"]
         yield running
-
-
-class Nth:
-    """Says ``verdict`` at the write number ``n`` to a path, counted from 0; ``happened`` tells that it came to that."""
-
-    def __init__(self, n: int, verdict: str, path: re.Pattern[str] = re.compile(".*")) -> None:
-        self.n = n
-        self.verdict = verdict
-        self.path = path
-        self.count = 0
-        self.happened = threading.Event()
-
-    def __call__(self, seen: Seen) -> str:
-        if not seen.writes or not self.path.fullmatch(seen.path):
-            return ""
-        self.count += 1
-        if self.count != self.n + 1:
-            return ""
-        self.happened.set()
-        return self.verdict
 
 
 def whole(lab: Lab, name: str, params: dict[str, Any]) -> None:
@@ -149,68 +121,3 @@ def test_labnode_is_killed_in_the_middle_of_a_create(lab: Lab, n: int) -> None:
         cut_short(finished(process))
     assert lab.api().nodes("pve1").qemu(vmid).status.current.get()["pid"] == pid, "running guests go on"
     whole(lab, name, params)
-
-
-SITE = ROOT / "playbooks" / "site.yml"
-CREW = ("crew1", "crew2")
-# Writes at which the controller is killed, one run after the other, so that each finds what the one before has left.
-# The storage, the image, the pool and the first guest are there; the second is being made, then waits for its snapshot.
-MOMENTS = [(re.compile("/nodes/pve1/qemu"), 1), (re.compile(r"/nodes/pve1/qemu/\d+/snapshot"), 1)]
-
-
-def inventory(folder: Path) -> Path:
-    """A lab as users write it down, with guests that are made quickly."""
-    (folder / "depot").mkdir()
-    (folder / "tiny.iso").write_bytes(b"\0" * 4096)
-    site = {
-        "storage_list": [
-            {"storage": "depot", "type": "dir", "path": str(folder / "depot"), "content": ["images", "iso"]}
-        ],
-        "images_list": [{"storage": "depot", "src": str(folder / "tiny.iso")}],
-        "guests_pools": [{"poolid": "crew", "comment": "Together"}],
-        "guests_defaults": {**GUEST, "pool": "crew", "disks": [{**disk, "storage": "depot"} for disk in DISKS]},
-        "guests_list": [{"name": name} for name in CREW],
-        "snapshots_list": [{"snapname": "fresh", "guests": list(CREW)}],
-    }
-    here = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-    hosts = folder / "hosts.json"
-    hosts.write_text(json.dumps({"proxmox": {"hosts": {"pve1": {**here, **site}}}}), encoding="utf-8")
-    return hosts
-
-
-def kill_during_site(lab: Lab, hosts: Path, path: re.Pattern[str], n: int) -> None:
-    """Run site.yml until it sends the write number ``n`` to ``path``; it does not live to see the answer."""
-    nth = Nth(n, "after", path)
-    with Proxy(lab, nth) as proxy:
-        process = lab.begin_playbook(SITE, "-i", str(hosts), port=proxy.port)
-        try:
-            until(lambda: nth.happened.is_set() or process.poll() is not None, f"it comes to {path.pattern}", 120)
-        finally:
-            kill_all(process)
-    assert nth.happened.is_set()
-
-
-def test_controller_is_killed_during_site(lab: Lab, tmp_path: Path) -> None:
-    hosts = inventory(tmp_path)
-    for path, n in MOMENTS:
-        kill_during_site(lab, hosts, path, n)
-    # Tasks that the node had begun go on; a careful person would look at them first, but need not.
-    last = lab.playbook(SITE, "-i", str(hosts))
-    assert last["rc"] == 0, failures(last)
-    again = lab.playbook(SITE, "-i", str(hosts))
-    assert (again["rc"], stats(again)["changed"]) == (0, 0), again
-    api = lab.api()
-    guests = [g for g in api.nodes("pve1").qemu.get() if g["name"] != "seed"]
-    assert sorted(g["name"] for g in guests) == sorted(CREW), "a guest twice, or half of one"
-    assert orphans(api) == set()
-    for vmid in [g["vmid"] for g in guests]:
-        assert {s["name"] for s in api.nodes("pve1").qemu(vmid).snapshot.get()} == {"fresh", "current"}
-        gone = lab.module("vm", {"vmid": vmid, "state": "absent", "force_stop": True, "allow_data_loss": True})
-        assert gone["changed"], gone
-    assert orphans(api) == set()
-
-
-def kill_all(process: subprocess.Popen[str]) -> None:
-    """kill -9 the controller with all its children, as a power cut would."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.communicate(timeout=30)

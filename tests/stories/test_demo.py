@@ -19,9 +19,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ansible_collections.pvelab.proxmox.tests.integration.demo_parts import Demo, small_lab
-from ansible_collections.pvelab.proxmox.tests.lab import BIN, ROOT, Lab, failures
+from ansible_collections.pvelab.proxmox.tests.lab import BIN, ROOT, Lab, failures, until
 from ansible_collections.pvelab.proxmox.tests.proxy import Proxy
+from ansible_collections.pvelab.proxmox.tests.stories.demo_parts import Demo, small_lab
 
 
 @pytest.fixture
@@ -37,6 +37,11 @@ def test_the_whole_demo_does_what_check_mode_foretells_and_leaves_nothing_behind
     assert "changed=0 failed=0" in said
     for guest, address in (("web1", "10.10.10.11/24"), ("web2", "10.10.10.12/24"), ("db1", "10.10.20.11/24")):
         assert re.search(rf"^ *{guest} .* running .* {address} +clean +#\d+", said, re.MULTILINE), said
+    for name in ("guest_hang", "guest_crash"):
+        line = r"✓ passed: db1 was out for \d+\.\d s, detected after \d+\.\d s; [1-9]\d* writes acknowledged, 0 lost \("
+        assert re.search(rf"Failure drill {name} …\n  {line}", said), said
+        (report,) = demo.logs.glob(f"drills/*-{name}-*/report.html")
+        assert str(report) in said, "it outlives the lab"
     assert re.search(r"all [1-9]\d* acknowledged heartbeats are on their disks", said), said
     assert "Two things to try next" in said
     demo.is_gone()
@@ -49,12 +54,12 @@ CHANGED = re.compile(r"^changed: \[[^]]+\](?: => \((item=.*?)\))?")
 def test_a_node_is_kept_emptied_used_again_and_taken_down_even_when_it_was_killed(demo: Demo) -> None:
     inventory = str(small_lab(demo.lab.parent))
     with closing(socket.socket()) as holder:
-        with suppress(OSError):  # where another node has the port already, it is taken as well
-            holder.bind(("127.0.0.1", 8006))
-            holder.listen()
+        # Another test's node may have the port, and lets it go when it likes.
+        until(lambda: takes(holder, 8006), "the port 8006 is free", 300.0)
         said = demo.run(KEEP="1", LAB_INVENTORY=inventory)
     assert "port 8006 is taken, so a free one is used" in said
     assert "make demo-down" in said
+    assert "Failure drill" not in said, "the inventory has no targets for one"
     lab = kept(demo)
     is_removed_on_request(lab, inventory)
     said = demo.run(LAB_INVENTORY=inventory)
@@ -66,6 +71,15 @@ def test_a_node_is_kept_emptied_used_again_and_taken_down_even_when_it_was_kille
     demo.run("demo-down")
     demo.is_gone()
     assert "Nothing is up" in demo.run("demo-down")
+
+
+def takes(holder: socket.socket, port: int) -> bool:
+    """Listen on a port of the loopback; whether that was possible."""
+    with suppress(OSError):
+        holder.bind(("127.0.0.1", port))
+        holder.listen()
+        return True
+    return False
 
 
 def kept(demo: Demo) -> Lab:

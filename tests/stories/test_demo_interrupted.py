@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from ansible_collections.pvelab.proxmox.tests.integration.demo_parts import ROOT, Demo, small_lab
+from ansible_collections.pvelab.proxmox.tests.stories.demo_parts import ROOT, Demo, small_lab
 
 
 @pytest.fixture

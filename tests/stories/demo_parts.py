@@ -10,6 +10,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -41,12 +42,39 @@ def small_lab(folder: Path) -> Path:
     return inventory
 
 
+def injected(journal: Path) -> bool:
+    """Whether a run is behind its injection, and not over."""
+    found = json.loads(journal.read_text(encoding="utf-8"))
+    return found["marks"]["inject"] is not None and found["verdict"] is None
+
+
+def living_lab(folder: Path) -> Path:
+    """The same with a guest that lives, and that drills may break."""
+    inventory = small_lab(folder)
+    variables, drills = inventory / "group_vars/proxmox/lab.yml", inventory / "group_vars/embedded"
+    lab = json.loads(variables.read_text(encoding="utf-8"))
+    lab["guests_templates"][0].update(
+        memory=96,
+        serial=[{"slot": "serial0", "device": "socket"}],
+        disks=[{"slot": "scsi0", "storage": "lab", "import_from": f"lab:import/{IMAGE.name}"}],
+        boot=["scsi0"],
+    )
+    lab["guests_list"][0].update(tags=["drill-ok"], agent={"enabled": True}, scsihw="virtio-scsi-pci")
+    variables.write_text(json.dumps({**lab, "guests_wait_for_agent_s": 120}), encoding="utf-8")
+    drills.mkdir()
+    (drills / "drills.yml").symlink_to(EMBEDDED / "group_vars/embedded/drills.yml")
+    targets = {name: {"victims": [101]} for name in ("guest_hang", "guest_crash")}
+    (drills / "targets.yml").write_text(json.dumps({"drill_targets": targets}), encoding="utf-8")
+    return inventory
+
+
 class Demo:
     """One lab directory; `start` runs tools/demo or tools/demo-down in a session of its own, as a terminal would."""
 
     def __init__(self, folder: Path) -> None:
         self.lab = folder / "lab"
         self.logs = folder / "logs"
+        self.runs = self.lab / "drill/var/lib/pvelab/drills"
         self.out = folder / "out.txt"
 
     def start(self, program: str = "demo", **more: str) -> subprocess.Popen[bytes]:
@@ -75,6 +103,14 @@ class Demo:
         while text not in self.said():
             assert process.poll() is None, f"it ended before it said {text!r}:\n{self.said()}"
             assert time.monotonic() < deadline, f"it never said {text!r}:\n{self.said()}"
+            time.sleep(0.05)
+
+    def wait_for_a_fault(self, process: subprocess.Popen[Any], name: str) -> None:
+        """Until the runner of a drill has begun to break something."""
+        deadline = time.monotonic() + LIMIT_S
+        while not [path for path in self.runs.glob(f"*-{name}-*/journal.json") if injected(path)]:
+            assert process.poll() is None, f"it ended before {name} had begun:\n{self.said()}"
+            assert time.monotonic() < deadline, f"{name} never began:\n{self.said()}"
             time.sleep(0.05)
 
     def interrupt(self, process: subprocess.Popen[bytes]) -> int:
