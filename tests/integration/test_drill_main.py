@@ -251,35 +251,35 @@ def test_a_node_that_refuses_fails_the_line(
     assert len(node.asked) == 1, "what changes something is not sent twice"
 
 
-@pytest.mark.parametrize(
-    ("end", "log", "says"),
-    [
-        ("OK", [], None),
-        ("WARNINGS: 1", [], None),
-        ("got no worker upid", [[]], "ended with: got no worker upid$"),
-        (
-            "job errors",
-            [[{"n": 1, "t": "INFO: a"}, {"n": 2, "t": "ERROR: Backup of VM 103 failed - got timeout"}]],
-            "ended with: job errors; ERROR: Backup of VM 103 failed - got timeout$",
-        ),
-        ("job errors", [OSError("answers 500")], "ended with: job errors$"),
-    ],
-)
-def test_a_task_is_waited_for(
-    drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, log: list[Any], says: str | None
-) -> None:
+@pytest.mark.parametrize("end", ["OK", "WARNINGS: 1"])
+def test_a_task_is_waited_for(drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str) -> None:
     node = Answers(
         *(drill, tmp_path, monkeypatch),
-        *(UPID, {"status": "running"}, {"status": "stopped", "exitstatus": end}, *log),
+        *(UPID, {"status": "running"}, {"status": "stopped", "exitstatus": end}),
     )
-    path = "/nodes/{node}/qemu/103/config"
-    if says is None:
-        assert node.node.do("POST", path, {"cpuunits": 500}, within_s=5) == end
-    else:
-        with pytest.raises(drill.shell.Trouble, match=f"POST {path} {says}"):
-            node.node.do("POST", path, {"cpuunits": 500}, within_s=5)
-    assert [asked[0] for asked in node.asked] == ["POST", "GET", "GET", *("GET" for _ in log)]
-    assert [asked[1].partition(UPID)[2] for asked in node.asked[2:]] == ["/status", *("/log?limit=500" for _ in log)]
+    assert node.node.do("POST", "/nodes/{node}/qemu/103/config", {"cpuunits": 500}, within_s=5) == end
+    assert [asked[0] for asked in node.asked] == ["POST", "GET", "GET"]
+    assert node.asked[1][1].endswith(f"/tasks/{UPID}/status")
+
+
+@pytest.mark.parametrize(
+    ("log", "says"),
+    [
+        ([], "ended with: job errors$"),
+        (
+            [{"n": 1, "t": "INFO: a"}, {"n": 2, "t": "ERROR: Backup of VM 103 failed - got timeout"}],
+            "ended with: job errors; ERROR: Backup of VM 103 failed - got timeout$",
+        ),
+        (OSError("answers 500"), "ended with: job errors$"),
+    ],
+)
+def test_a_task_that_fails_is_told_of_in_its_own_words(
+    drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Any, says: str
+) -> None:
+    node = Answers(drill, tmp_path, monkeypatch, UPID, {"status": "stopped", "exitstatus": "job errors"}, log)
+    with pytest.raises(drill.shell.Trouble, match=f"POST /nodes/{{node}}/vzdump {says}"):
+        node.node.do("POST", "/nodes/{node}/vzdump", {"vmid": 103}, within_s=5)
+    assert node.asked[-1][1].endswith(f"/tasks/{UPID}/log?limit=500")
 
 
 def test_a_task_that_does_not_end(drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ from urllib.parse import urlencode, urlsplit
 
 from .shell import Trouble
 
-
 # How much of a failed task's log is searched for its errors.
 LOG_LINES = 500
 
