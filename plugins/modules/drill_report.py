@@ -11,6 +11,7 @@ version_added: 0.2.0
 description:
   - Turns the journal of a failure drill, and the samples beside it, into files that people and other programs read.
   - C(report.html) is one file without scripts that needs nothing from elsewhere, with a timeline and plots.
+  - C(report.svg) is its beginning as a picture, for a page or a ticket that tells of the run.
   - C(report.md) says the same in Markdown, C(junit.xml) is for systems that count tests, and C(chaostoolkit.json) for
     viewers of journals of the Chaos Toolkit. In both, nothing but the verdict V(passed) is a success.
   - The same journal gives the same files, so a second run changes nothing.
@@ -30,8 +31,8 @@ options:
     description: Which files to write. Files of other formats are left as they are.
     type: list
     elements: str
-    choices: [html, markdown, junit, chaostoolkit]
-    default: [html, markdown, junit, chaostoolkit]
+    choices: [html, markdown, svg, junit, chaostoolkit]
+    default: [html, markdown, svg, junit, chaostoolkit]
   history:
     description:
       - Journals of earlier runs of the same drill, in any order. HTML and Markdown then compare this run with them.
@@ -107,7 +108,7 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import M
 from ansible_collections.pvelab.proxmox.plugins.module_utils.host import Host
 from ansible_collections.pvelab.proxmox.plugins.module_utils.module import run
 
-FORMATS = ["html", "markdown", "junit", "chaostoolkit"]
+FORMATS = ["html", "markdown", "svg", "junit", "chaostoolkit"]
 OPTIONS = {
     "journal": {"type": "path", "required": True},
     "path": {"type": "path", "required": True},

@@ -14,6 +14,7 @@ from .drill_history import History
 from .drill_html import html
 from .drill_journal import Journal
 from .drill_markdown import markdown
+from .drill_picture import svg
 from .drill_samples import Samples
 from .state import State
 from .steps import Failure
@@ -21,6 +22,7 @@ from .steps import Failure
 FILES = {
     "html": "report.html",
     "markdown": "report.md",
+    "svg": "report.svg",
     "junit": "junit.xml",
     "chaostoolkit": "chaostoolkit.json",
 }
@@ -31,6 +33,7 @@ def render(journal: Journal, samples: Samples, past: History | None, formats: It
     makers = {
         "html": lambda: html(journal, samples, past),
         "markdown": lambda: markdown(journal, samples, past),
+        "svg": lambda: svg(journal, samples),
         "junit": lambda: junit(journal),
         "chaostoolkit": lambda: json.dumps(chaostoolkit(journal), indent=2, ensure_ascii=False) + "\n",
     }

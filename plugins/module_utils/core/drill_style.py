@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""How a drill's report looks: light and dark by the reader's choice, phones, and paper, which is always light."""
+"""How a drill's report looks: light and dark by the reader's choice, phones, and paper, which is always light.
+
+``STYLE`` is that of the page, ``PICTURE`` that of the picture without a page."""
 
 from __future__ import annotations
 
@@ -67,6 +69,8 @@ figcaption{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;color:var(--soft);font-s
 .swatch.gap{background:var(--soft);opacity:.4}
 svg{display:block;width:100%;height:auto;font:12px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}
 svg.narrow{display:none}
+"""
+_DRAWING = """
 svg text{fill:var(--ink)}svg text.soft{fill:var(--soft);font-size:11px}svg text.name{font-weight:600}
 svg text.phase{fill:var(--soft);font-size:11px}
 svg text.phase,svg text.name{paint-order:stroke;stroke:var(--card);stroke-width:3px;stroke-linejoin:round}
@@ -115,7 +119,18 @@ figure,tr,.tiles div,.verdict{break-inside:avoid}h2,h3{break-after:avoid}
 STYLE = (
     f"\n:root{{color-scheme:light dark;{_LIGHT}}}"
     f"\n@media screen and (prefers-color-scheme:dark){{:root{{{_DARK}}}}}"
-    f"{_PAGE}"
+    f"{_PAGE}{_DRAWING}"
     f"@media screen and (max-width:40rem){{{_NARROW}}}"
     f"\n@media print{{:root{{color-scheme:light}}{_PRINT}}}\n"
+)
+# A picture alone, which has its colours from whoever shows it.
+PICTURE = (
+    f"\n:root{{color-scheme:light dark;{_LIGHT}}}"
+    f"\n@media (prefers-color-scheme:dark){{:root{{{_DARK}}}}}"
+    '\ntext{font:12px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}'
+    "\ntext.headline{font-size:26px;font-weight:700}text.because{font-size:15px;font-weight:600}"
+    "\ntext.value{font-size:20px;font-weight:650}"
+    "\n.card{fill:var(--card)}.good{fill:var(--good-on)}.warn{fill:var(--warn-on)}.bad{fill:var(--bad-on)}"
+    ".calm{fill:var(--calm-on)}"
+    f"{_DRAWING}"
 )

@@ -106,7 +106,7 @@ def labels(marks: Sequence[tuple[float, str]], width: float) -> list[Label]:
     return placed
 
 
-def timeline(journal: Journal, samples: Samples, width: int) -> Markup | None:
+def timeline(journal: Journal, samples: Samples, width: int) -> Picture | None:
     """The drawing, ``width`` units wide; None where ``axis_of`` has none."""
     axis = axis_of(journal, samples, width)
     if axis is None:
@@ -138,12 +138,20 @@ def timeline(journal: Journal, samples: Samples, width: int) -> Markup | None:
     return picture(f"timeline-{width}", _summary(journal), width, bottom + LINE + 4, *parts)
 
 
-def picture(name: str, title: str, width: int, height: float, *parts: Markup) -> Markup:
+class Picture(Markup):
+    """An image; ``height`` in units of its viewBox."""
+
+    height: float
+
+
+def picture(name: str, title: str, width: int, height: float, *parts: Markup) -> Picture:
     """An image with a title that is read aloud; ``name`` is unique within a page."""
     inner = join(tag("title", title, id=f"{name}-title"), *parts)
     box = f"0 0 {width} {height:.0f}"
     kind = "wide" if width == WIDE else "narrow"
-    return tag("svg", inner, viewBox=box, role="img", aria_labelledby=f"{name}-title", class_=kind)
+    made = Picture(tag("svg", inner, viewBox=box, role="img", aria_labelledby=f"{name}-title", class_=kind))
+    made.height = height
+    return made
 
 
 def _summary(journal: Journal) -> str:
