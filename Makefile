@@ -148,6 +148,22 @@ build: dev ## Build the collection's archive, install it offline elsewhere, use 
 	@$(PYTEST) -n 0 --junit-xml=$(RESULTS)/build.xml tests/build
 	@ansible-galaxy collection build --force --output-path .build/dist
 
+# Not a part of `test`: it takes minutes, because it types the guides, and an environment of its own.
+.PHONY: docs docs-pages docs-site docs-type
+docs: docs-site docs-type ## Build the guides and the reference as a site, look at its links, type what the guides show
+
+docs-site: dev
+	@tools/venv docs .venv-docs
+	@python tools/docs.py check
+	@python tools/docs.py site
+	@echo "the site: .build/docs/html/index.html"
+
+docs-type: dev
+	@python tools/docs.py type $(PAGES)
+
+docs-pages: dev ## Write the pages that are made: a drill each, the options of community.proxmox, pictures
+	@python tools/docs.py pages
+
 .PHONY: bench
 bench: ## Time lists of guests: ours, a loop of community.proxmox, a bare client (BENCH_GUESTS="20 100"; MARKDOWN=1: write the page)
 	@tools/system run

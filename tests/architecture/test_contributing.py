@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The walk-through in CONTRIBUTING.md is done as written: its module passes its cases, the linter and the arrows."""
+"""The walk-through of writing a resource is done as written: its module passes its cases, the linter and the arrows."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ from ansible_collections.pvelab.proxmox.tests.architecture.tree import ROOT, cod
 from ansible_collections.pvelab.proxmox.tests.unit.plugins.modules.test_cases import judge as run_case
 
 PACKAGE = "ansible_collections.pvelab.proxmox.plugins.modules"
-TEXT = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+PAGE = ROOT / "docs/guides/writing-a-resource.md"
+TEXT = PAGE.read_text(encoding="utf-8")
 
 
 def listing(path: str) -> str:
     """The text of the code block that the page puts under a file name."""
-    found = re.search(rf"^`{re.escape(path)}`:\n\n```\w+\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
-    assert found, f"CONTRIBUTING.md shows no {path}"
+    found = re.search(rf"^`{re.escape(path)}`:\n\n```\w+[^\n]*\n(.*?)^```$", TEXT, re.MULTILINE | re.DOTALL)
+    assert found, f"{PAGE.name} shows no {path}"
     return found[1]
 
 
@@ -66,8 +67,11 @@ def test_module_of_the_page_is_as_small_and_clean_as_others(source: Path) -> Non
 
 def test_every_target_that_documents_name_exists() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    for page in [*ROOT.glob("*.md"), ROOT / "tests/README.md"]:
-        for target in re.findall(r"(?:^    |`)make ([a-z-]+)", page.read_text(encoding="utf-8"), re.MULTILINE):
+    for page in [*ROOT.glob("*.md"), *(ROOT / "docs/guides").rglob("*.md"), ROOT / "tests/README.md"]:
+        text = page.read_text(encoding="utf-8")
+        # In a sentence, or as a line of its own with no more than settings and a remark behind it.
+        found = re.findall(r"(?:^    |`)make ([a-z-]+)|^make ([a-z-]+)(?: [A-Z_]+=\S+)*(?: +#.*)?$", text, re.MULTILINE)
+        for target in filter(None, (name for names in found for name in names)):
             assert re.search(rf"^{target}:|PARTS := .*\b{target}\b", makefile, re.MULTILINE), f"{page.name}: {target}"
 
 

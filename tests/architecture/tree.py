@@ -19,14 +19,14 @@ SKIPPED = {"__pycache__", "build", "output"}
 
 
 def files(*patterns: str, under: str = ".") -> list[Path]:
-    """The files below ``under`` that belong to the project: nothing hidden, nothing generated."""
+    """The files below ``under`` that belong to the project: nothing hidden or generated, no my-….yml of a guide."""
     found = {p for pattern in patterns for p in _walk(ROOT / under) if p.match(pattern)}
     return sorted(found)
 
 
 def _walk(folder: Path) -> Iterator[Path]:
     for path in folder.iterdir():
-        if path.name.startswith(".") or path.name in SKIPPED or path.name.endswith(".egg-info"):
+        if path.name.startswith((".", "my-")) or path.name in SKIPPED or path.name.endswith(".egg-info"):
             continue
         if path.is_dir() and not path.is_symlink():
             yield from _walk(path)

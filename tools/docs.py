@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The documentation: `make docs` and `make docs-pages`.
+
+tools/docs.py pages             write what is made: a page for each drill, the options of community.proxmox, pictures
+tools/docs.py check             all that can be seen without running anything: marks, options, pages that are current
+tools/docs.py site              build the site into .build/docs/html, and look at its links
+tools/docs.py type [PAGE…]      type what the guides show
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+import docs_drills
+import docs_marks
+import docs_migration
+import docs_options
+import docs_pictures
+import docs_run
+import docs_site
+
+ROOT = docs_options.ROOT
+
+
+def made() -> dict[Path, str]:
+    """Every page that is made, by where it belongs."""
+    return {docs_migration.PAGE: docs_migration.page(), **docs_drills.pages(), **docs_pictures.pictures()}
+
+
+def write() -> list[str]:
+    docs_drills.FOLDER.mkdir(parents=True, exist_ok=True)
+    for path in docs_drills.FOLDER.glob("*.md"):
+        path.unlink()
+    for path, text in made().items():
+        path.write_text(text, encoding="utf-8")
+    return []
+
+
+def stale() -> list[str]:
+    """Pages that are not what they would be made now, and drills' pages that no drill has."""
+    pages = made()
+    there = {*docs_drills.FOLDER.glob("*.md"), *pages}
+    return [
+        f"{path.relative_to(ROOT)} is not current; make docs-pages"
+        for path in sorted(there)
+        if not path.exists() or path.read_text(encoding="utf-8") != pages.get(path)
+    ]
+
+
+def neighbours() -> list[str]:
+    """Where the table differs from the collection that it is about."""
+    theirs = docs_options.modules(docs_options.NEIGHBOUR)
+    return docs_migration.differences(theirs, docs_migration.version_of(docs_options.NEIGHBOUR))
+
+
+def check() -> list[str]:
+    return [
+        *docs_marks.complaints(docs_marks.pages()),
+        *stale(),
+        *docs_migration.wrong_here(docs_migration.table()),
+        *neighbours(),
+    ]
+
+
+def main(words: list[str]) -> int:
+    if words == ["pages"]:
+        found = write()
+    elif words == ["check"]:
+        found = check()
+    elif words == ["site"]:
+        found = docs_site.build()
+    elif words[:1] == ["type"]:
+        found = docs_run.all_pages(words[1:])
+    else:
+        print(__doc__, file=sys.stderr)
+        return 2
+    print("\n".join(found), end="\n" if found else "")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
