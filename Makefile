@@ -155,13 +155,14 @@ docs: docs-site docs-type ## Build the guides and the reference as a site, look 
 docs-site: dev
 	@tools/venv docs .venv-docs
 	@python tools/docs.py check
+	@python tools/docs.py agree
 	@python tools/docs.py site
 	@echo "the site: .build/docs/html/index.html"
 
 docs-type: dev
 	@python tools/docs.py type $(PAGES)
 
-docs-pages: dev ## Write the pages that are made: a drill each, the options of community.proxmox, pictures
+docs-pages: dev ## Write the pages that are made: of drills, of community.proxmox, of labnode
 	@python tools/docs.py pages
 
 .PHONY: bench

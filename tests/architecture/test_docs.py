@@ -176,6 +176,14 @@ def test_each_drill_has_a_page_and_each_page_a_drill(docs: ModuleType) -> None:
         assert ("There is no report of a real run" in text) is not report
 
 
+def test_what_labnode_answers_is_what_it_has_handlers_for(docs: ModuleType) -> None:
+    labnode = importlib.import_module("docs_labnode")
+    assert labnode.answered() < set(labnode.known())
+    text = (GUIDES / "what-labnode-answers.md").read_text(encoding="utf-8")
+    assert {(path, verb) for verb, path in re.findall(r"^- `(\w+) (\S+)`$", text, re.MULTILINE)} == labnode.answered()
+    assert "| `/nodes/ceph` | 40 | none |" in text
+
+
 def test_the_guide_to_reports_explains_every_verdict_and_figure() -> None:
     schema = json.loads((ROOT / "docs/drills/journal.schema.json").read_text(encoding="utf-8"))["properties"]
     text = (GUIDES / "reading-a-report.md").read_text(encoding="utf-8")

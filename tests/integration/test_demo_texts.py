@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,3 +155,28 @@ def test_what_did_not_go_well_has_another_mark(node: ModuleType) -> None:
             note("it was", well=well)
             note("and more")
     assert out.getvalue().splitlines()[1::2] == ["  ✓ it was; and more (0 s)", "  ! it was; and more (0 s)"]
+
+
+def demo_env(state: Path) -> subprocess.CompletedProcess[str]:
+    """`eval "$(tools/demo-env)"`, and what a play would then find."""
+    names = ("HOST", "PORT", "USER", "PASSWORD", "FINGERPRINT")
+    script = f'set -e; eval "$("$1")"; echo "{" ".join(f"$PROXMOX_{name}" for name in names)}"'
+    command = ["bash", "-c", script, "bash", str(TOOLS / "demo-env")]
+    return subprocess.run(
+        command, env={**os.environ, "LAB_STATE": str(state)}, capture_output=True, text=True, check=False
+    )
+
+
+def test_a_shell_learns_where_the_node_is(tmp_path: Path) -> None:
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo/password").write_text("it's $1\n", encoding="utf-8")
+    said = '{"url": "https://127.0.0.1:41234", "fingerprint": "AA:BB", "node": "pve1"}'
+    (tmp_path / "endpoint.json").write_text(said, encoding="utf-8")
+    done = demo_env(tmp_path)
+    assert (done.returncode, done.stdout) == (0, "127.0.0.1 41234 root@pam it's $1 AA:BB\n"), done.stderr
+
+
+def test_a_shell_is_told_when_no_node_is_up(tmp_path: Path) -> None:
+    done = demo_env(tmp_path)
+    assert done.returncode != 0 and done.stdout == ""
+    assert f"no node is up in {tmp_path}; start one with: make demo KEEP=1" in done.stderr
