@@ -105,10 +105,18 @@ def differences(theirs: Mapping[str, Mapping[str, Any]], version: str) -> list[s
     found = [f"{name}: missing in the table" for name in sorted(set(theirs) - set(known))]
     found += [f"{name}: not in community.proxmox {version}" for name in sorted(set(known) - set(theirs))]
     for name in sorted(set(known) & set(theirs)):
-        said = _of(known[name], options(known[name]), version) | _everywhere(version)
-        found += [f"{name}.{option}: missing in the table" for option in sorted(set(theirs[name]) - said)]
-        found += [f"{name}.{option}: not in {version}" for option in sorted(said - set(theirs[name]))]
+        counterparts = options(known[name])
+        said = _of(known[name], counterparts, version) | _everywhere(version)
+        there = {option for option in docs_options.flat(theirs[name]) if not _inside_none(option, counterparts)}
+        found += [f"{name}.{option}: missing in the table" for option in sorted(there - said)]
+        found += [f"{name}.{option}: not in {version}" for option in sorted(said - there)]
     return found
+
+
+def _inside_none(option: str, counterparts: Mapping[str, Counterpart]) -> bool:
+    """Whether it is inside an option that has no counterpart, which says all."""
+    outer = counterparts.get(option.partition(".")[0])
+    return "." in option and outer is not None and not outer.targets
 
 
 def _is_in(only: str | None, version: str) -> bool:

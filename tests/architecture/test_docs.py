@@ -133,11 +133,13 @@ def test_what_is_missing_in_the_table_is_found(options: ModuleType, migration: M
     version = migration.version_of(options.NEIGHBOUR)
     theirs = {name: dict(found) for name, found in options.modules(options.NEIGHBOUR).items()}
     theirs["proxmox_kvm"]["moons"] = {}
+    theirs["proxmox_kvm"]["tpmstate0"] = {"suboptions": {"storage": {}, "version": {}, "moon": {}}}
     theirs["proxmox_moon"] = {}
     del theirs["proxmox_nic"]["tag"]
     assert migration.differences(theirs, version) == [
         "proxmox_moon: missing in the table",
         "proxmox_kvm.moons: missing in the table",
+        "proxmox_kvm.tpmstate0.moon: missing in the table",
         f"proxmox_nic.tag: not in {version}",
     ]
     assert "not against 99.0.0" in migration.differences(theirs, "99.0.0")[0]
