@@ -51,6 +51,12 @@ drill: ## Break one thing on the lab machine, measure, prove that it recovers: D
 	@lab/lab api GET /nodes/pve1/qemu/103/config >/dev/null 2>&1 || ansible-playbook -i inventories/lab playbooks/site.yml
 	@ansible-playbook -i inventories/lab lab/drill.yml -e drill_name=$(DRILL) $(if $(CHECK),--check)
 
+.PHONY: ee
+EE ?= quay.io/pvelab/pvelab-ee:$(shell sed -n 's/^version: //p' galaxy.yml)
+ee: dev ## Build the execution environment for AWX, from this tree (needs podman or docker; EE=NAME:TAG)
+	@ansible-galaxy collection build --force --output-path .build/dist
+	@ansible-builder build --file execution-environment.yml --context .build/ee --tag $(EE)
+
 image: run-env ## Build the guest image that the demo's guests boot, and the one that is a boot sector
 	@labnode/image/build
 	@labnode/image/build-bootsector
@@ -135,7 +141,7 @@ contract: dev ## labnode against recordings from a real Proxmox VE node
 
 # One process more than the others, because much of what it does is waiting for guests and nodes; and what takes longest
 # first, so that no process ends long after the others.
-LONGEST := $(addprefix tests/integration/test_,$(addsuffix .py,kill progress neighbours inventory))
+LONGEST := $(addprefix tests/integration/test_,$(addsuffix .py,awx kill progress neighbours inventory))
 integration: dev ## The collection and other people's clients against a running labnode
 	@mkdir -p $(RESULTS)
 	@$(PYTEST) -n 3 --no-loadscope-reorder --junit-xml=$(RESULTS)/integration.xml $(LONGEST) tests/integration tests/bench

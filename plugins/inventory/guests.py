@@ -241,9 +241,14 @@ class InventoryModule(BaseInventoryPlugin, Constructable, Cacheable):
     def _connection(self) -> dict[str, Any]:
         """The connection's options, with their templates filled in."""
         try:
-            return {name: self.templar.template(self.get_option(name)) for name in CONNECTION}
+            return {name: self.templar.template(self._given(name)) for name in CONNECTION}
         except AnsibleError as error:
             raise Failure(f"an option of the connection cannot be filled in: {error}") from error
+
+    def _given(self, name: str) -> Any:
+        """An option; a variable of the environment that is empty says nothing, as for the modules."""
+        value, origin = self.get_option_and_origin(name)
+        return None if str(origin).startswith("env:") and value in ("", [""]) else value
 
     def _wants(self) -> Wants:
         config = bool(self.get_option("want_config"))

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, ClassVar, NoReturn, Protocol, TypeAlias
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import env_fallback, remove_values
+from ansible.module_utils.errors import AnsibleFallbackNotFound
 
 from .core.reconcile import Many, Outcome, Query, Resource, Verb, perform, reconcile
 from .core.steps import Failure
@@ -138,9 +139,21 @@ def _with_environment(options: Mapping[str, Any]) -> dict[str, Any]:
     """A seam knows nothing of Ansible: it names the variables that stand in for an option with ``env``."""
     return {
         name: {k: v for k, v in option.items() if k != "env"}
-        | ({"fallback": (env_fallback, option["env"])} if "env" in option else {})
+        | ({"fallback": (_filled_in, option["env"])} if "env" in option else {})
         for name, option in options.items()
     }
+
+
+def _filled_in(*names: str) -> str:
+    """The first of these variables; one that is empty says nothing.
+
+    Where a form makes the environment, as AWX's credentials do, what nobody filled in is there all the same.
+    """
+    for name in names:
+        with suppress(AnsibleFallbackNotFound):
+            if value := str(env_fallback(name)):
+                return value
+    raise AnsibleFallbackNotFound
 
 
 def _warn(module: Any, warnings: list[str]) -> None:

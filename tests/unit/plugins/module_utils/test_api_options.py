@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.errors import AnsibleFallbackNotFound
 
 from ansible_collections.pvelab.proxmox.plugins.doc_fragments.connection import ModuleDocFragment
 from ansible_collections.pvelab.proxmox.plugins.module_utils import module
@@ -154,3 +155,16 @@ def test_from_params_sends_nothing() -> None:
     with Api.from_params({"api_host": "192.0.2.1", **TOKEN}, read_only=True) as api:
         assert repr(api) == "Api(https://192.0.2.1:8006 as root@pam!ci)"
         assert api.read_only
+
+
+def test_a_variable_that_is_empty_says_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A form, as AWX's credentials are, makes a variable without a value of what nobody filled in."""
+    filled_in, names = module._with_environment(Api.OPTIONS)["api_port"]["fallback"]
+    monkeypatch.setenv("PROXMOX_PORT", "")
+    with pytest.raises(AnsibleFallbackNotFound):
+        filled_in(*names)
+    monkeypatch.setenv("PROXMOX_PORT", "8007")
+    assert filled_in(*names) == "8007"
+    monkeypatch.delenv("PROXMOX_PORT")
+    with pytest.raises(AnsibleFallbackNotFound):
+        filled_in(*names)
