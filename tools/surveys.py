@@ -225,9 +225,32 @@ def survey(root: Path, name: str, sources: Sequence[Mapping[str, Any]]) -> Surve
     return made
 
 
+def decided(root: Path, asked: Mapping[str, Any], unasked: Mapping[str, Sequence[str]]) -> None:
+    """Raises Refused where nobody has said of an option whether it is asked, as of one that is new."""
+    options: dict[str, set[str]] = {}
+    names: dict[str, set[str]] = {}
+    for source in [part for sources in asked.values() for part in sources]:
+        owner = str(source.get("role") or source.get("playbook"))
+        options.setdefault(owner, set()).update(spec_of(root, source).get("options", {}))
+        names.setdefault(owner, set()).update(e if isinstance(e, str) else e["name"] for e in source["ask"])
+    for owner, there in options.items():
+        left = set(unasked.get(owner, []))
+        if new := sorted(there - names[owner] - left):
+            raise Refused(
+                f"nobody has said whether {', '.join(new)} of {owner} is asked. Name it under a survey, or under "
+                "awx_not_asked where it belongs to the inventory."
+            )
+        if wrong := sorted((left - there) | (left & names[owner])):
+            raise Refused(f"awx_not_asked names {', '.join(wrong)} of {owner}, which is asked, or which is no option.")
+    if strange := sorted(set(unasked) - set(options)):
+        raise Refused(f"awx_not_asked names {', '.join(strange)}, from which nothing is asked.")
+
+
 def surveys(root: Path, folder: Path) -> str:
     """The text of surveys.yml. Raises Refused."""
-    asked = load(folder / "questions.yml")["awx_questions"]
+    said = load(folder / "questions.yml")
+    asked = said["awx_questions"]
+    decided(root, asked, said.get("awx_not_asked") or {})
     made = [survey(root, name, sources) for name, sources in asked.items()]
     data = {
         "awx_surveys": {s.name: {"name": s.name, "description": s.description, "spec": s.spec} for s in made},

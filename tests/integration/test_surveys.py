@@ -40,8 +40,14 @@ def run(folder: Path, ask: list[Any], *more: str) -> subprocess.CompletedProcess
     specs = {"argument_specs": {"main": {"short_description": "Odd", "options": OPTIONS}}}
     (folder / "roles/odd/meta/argument_specs.yml").write_text(yaml.safe_dump(specs), encoding="utf-8")
     (folder / "catalog.yml").write_text(yaml.safe_dump({"things": {"x": {}, "y": {}}}), encoding="utf-8")
-    questions = {"awx_questions": {"odd": [{"role": "odd", "ask": ask}]}}
+    names = {entry if isinstance(entry, str) else entry["name"] for entry in ask}
+    unasked = {"odd": sorted(set(OPTIONS) - names)}
+    questions = {"awx_questions": {"odd": [{"role": "odd", "ask": ask}]}, "awx_not_asked": unasked}
     (folder / "questions.yml").write_text(yaml.safe_dump(questions), encoding="utf-8")
+    return again(folder, *more)
+
+
+def again(folder: Path, *more: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, ROOT / "tools/surveys.py", folder, "--root", folder, *more]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
@@ -131,6 +137,19 @@ def test_what_cannot_be_asked_is_refused_with_a_reason(tmp_path: Path, ask: Any,
     assert done.returncode == 2
     assert said in done.stderr
     assert not (tmp_path / "surveys.yml").exists()
+
+
+def test_of_each_option_it_is_said_whether_it_is_asked(tmp_path: Path) -> None:
+    """So that an option that a role gets is in the survey, or somebody has decided against it."""
+    assert run(tmp_path, ["word"]).returncode == 0
+    specs = tmp_path / "roles/odd/meta/argument_specs.yml"
+    data = yaml.safe_load(specs.read_text(encoding="utf-8"))
+    data["argument_specs"]["main"]["options"]["fresh"] = {"type": "str", "default": "", "description": "New."}
+    specs.write_text(yaml.safe_dump(data), encoding="utf-8")
+    assert "nobody has said whether fresh of odd is asked" in again(tmp_path).stderr
+    del data["argument_specs"]["main"]["options"]["fresh"], data["argument_specs"]["main"]["options"]["mute"]
+    specs.write_text(yaml.safe_dump(data), encoding="utf-8")
+    assert "awx_not_asked names mute of odd" in again(tmp_path).stderr
 
 
 def test_twice_is_once_too_often(tmp_path: Path) -> None:
