@@ -7,6 +7,7 @@ import time
 
 import pytest
 from proxmoxer import ProxmoxAPI
+from served import until
 
 from labnode.access.secrets import totp_code
 
@@ -127,3 +128,69 @@ def test_groups_carry_grants(server, user, root) -> None:
 def test_realms(root) -> None:
     assert root.call("POST", "/access/users", userid="a@ldap").reason == "domain 'ldap' does not exist"
     assert {realm["realm"] for realm in root.data("GET", "/access/domains")} == {"pam", "pve"}
+
+
+def test_what_one_may_not_see_is_left_out(user, root) -> None:
+    assert "maxcpu" in root.data("GET", "/nodes")[0]
+    assert not {"cpu", "maxcpu", "mem", "maxmem", "uptime"} & set(user.data("GET", "/nodes")[0])
+    (row,) = (row for row in user.data("GET", "/cluster/resources") if row["type"] == "node")
+    assert "maxmem" not in row and row["status"] == "online"
+    assert "vmbr0" in {row["iface"] for row in root.data("GET", "/nodes/pve1/network")}
+    assert "vmbr0" not in {row["iface"] for row in user.data("GET", "/nodes/pve1/network")}
+    root.data("PUT", "/access/acl", path="/sdn/zones/localnetwork/vmbr0/7", users="lab@pve", roles="PVESDNUser")
+    assert "vmbr0" in {row["iface"] for row in user.data("GET", "/nodes/pve1/network")}
+    root.data("PUT", "/access/acl", path="/nodes", users="lab@pve", roles="PVEAuditor")
+    assert "maxcpu" in user.data("GET", "/nodes")[0]
+
+
+def test_a_guests_pool_shows_to_those_who_may_see_the_pool(user, root) -> None:
+    root.data("POST", "/pools", poolid="crew")
+    root.data("POST", "/nodes/pve1/qemu", vmid=120, pool="crew")
+    until(lambda: root.data("GET", "/pools", poolid="crew")[0]["members"], "the guest is in the pool")
+    root.data("PUT", "/access/acl", path="/vms", users="lab@pve", roles="PVEVMUser")
+    (row,) = user.data("GET", "/cluster/resources", type="vm")
+    assert "pool" not in row
+    root.data("PUT", "/access/acl", path="/pool", users="lab@pve", roles="PVEPoolUser")
+    assert user.data("GET", "/cluster/resources", type="vm")[0]["pool"] == "crew"
+
+
+def test_volumes_are_read_and_removed_by_those_who_may(user, root) -> None:
+    root.data("POST", "/nodes/pve1/storage/local/content", filename="vm-121-disk-0.qcow2", vmid=121, size="1M")
+    content, volume = "/nodes/pve1/storage/local/content", "local:121/vm-121-disk-0.qcow2"
+
+    def may(path: str, roles: str) -> None:
+        root.data("PUT", "/access/acl", path=path, users="lab@pve", roles=roles)
+
+    may("/storage", "PVEDatastoreUser")
+    assert user.data("GET", content) == []
+    may("/vms/121", "PVEVMAdmin")
+    assert [row["volid"] for row in user.data("GET", content)] == [volume]
+    refused = user.call("DELETE", f"{content}/{volume}")
+    assert refused.reason == "Permission check failed (/storage/local, Datastore.Allocate)"
+    may("/storage", "PVEDatastoreAdmin")
+    user.data("DELETE", f"{content}/{volume}")
+    until(lambda: root.data("GET", content) == [], "the volume is gone")
+
+
+def test_making_a_guest_is_refused_without_a_name(user) -> None:
+    refused = user.call("POST", "/nodes/pve1/qemu", vmid=122)
+    assert (refused.status_code, refused.reason) == (403, "Permission check failed")
+
+
+def test_registered_tags_are_an_administrators(user, root) -> None:
+    root.data("POST", "/nodes/pve1/qemu", vmid=123, tags="old")
+    config = "/nodes/pve1/qemu/123/config"
+    until(lambda: root.call("GET", config).status_code == 200 and "lock" not in root.data("GET", config), "it is made")
+    root.data("PUT", "/cluster/options", registered__tags="prod")
+    root.data("PUT", "/access/acl", path="/vms/123", users="lab@pve", roles="PVEVMUser")
+    refused = user.call("PUT", config, tags="mine")
+    assert refused.reason == "Permission check failed (/vms/123, VM.Config.Options)"
+    root.data("PUT", "/access/acl", path="/vms/123", users="lab@pve", roles="PVEVMAdmin")
+    user.data("PUT", config, tags="mine")
+    refused = user.call("PUT", config, tags="mine;prod")
+    assert refused.reason == "Permission check failed (/, Sys.Modify for modifying tag 'prod')"
+    root.data("PUT", "/cluster/options", user__tag__access="user-allow=existing,user-allow-list=given")
+    assert user.call("PUT", config, tags="other").status_code == 403
+    user.data("PUT", config, tags="given;mine")
+    root.data("PUT", "/cluster/options", delete="user-tag-access,registered-tags")
+    user.data("PUT", config, delete="tags")

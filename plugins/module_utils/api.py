@@ -20,7 +20,7 @@ from urllib.parse import unquote
 
 from . import api_traces
 from .api_crew import Crew
-from .api_errors import Locked, NotFound, Scrubber, Unknown, Unreachable, refusal, silence
+from .api_errors import Forbidden, Locked, NotFound, Scrubber, Unknown, Unreachable, advice, refusal, silence
 from .api_files import LocalFile, measure
 from .api_https import HttpsWire
 from .api_local import LocalWire, have_pvesh
@@ -30,7 +30,7 @@ from .api_pool import Pool
 from .api_tasks import Upid, Waiter, upid
 from .api_termination import Bell, Termination
 from .api_wire import MissingLibrary, NoAnswer, Refused, Reply, Request, Wire
-from .core import complaints
+from .core import complaints, sight
 from .core.progress import Progress
 from .core.steps import Call, Failure
 
@@ -40,7 +40,7 @@ WRITE_TIMEOUT_S = 120.0
 # and a request that got lost between nodes may be under way for as long as they wait for each other, which is 30 s.
 TRACE_FOR_S = 15.0
 TRACE_BETWEEN_NODES_FOR_S = 35.0
-_ONCE_PER_RUN = frozenset({"/version"})
+_ONCE_PER_RUN = frozenset({"/version", "/access/permissions"})
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -160,7 +160,17 @@ class Api:
         reply = self._send(Request("GET", path, params, timeout_s=self._options.timeout_s))
         if path in _ONCE_PER_RUN and not params:
             self._kept[path] = reply
+        self._look_behind(path, params, reply.data)
         return reply
+
+    def _look_behind(self, path: str, params: Mapping[str, Any], data: Any) -> None:
+        """Raises Forbidden for a list in which nothing shows because its user may see nothing of it, ever."""
+        blank = sight.blank(path, params, data)
+        if blank is None or self._wire.user == "root@pam":
+            return
+        granted = self.ask("/access/permissions").data
+        if not sight.held(granted).intersection(blank.privileges):
+            raise Forbidden(f"{blank.cause(self._wire.user)}. {advice(self._wire.user)}", request=f"GET {path}")
 
     def do(self, step: Call) -> Any:
         """Carry out one write and, if it starts a task, wait for its end. Returns the ``data``: the UPID of a task.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import ClassVar
 
 from .api_wire import NoAnswer, Refused, Request
-from .core import complaints
+from .core import complaints, sight
 from .core.steps import MASK, Failure
 
 
@@ -87,8 +87,7 @@ def refusal(refused: Refused, request: Request, user: str, scrub: Callable[[str]
     errors = {option: scrub(" ".join(why.split())) for option, why in refused.errors.items()}
     cause = scrub(complaints.folded(refused.message, errors))
     kind = _kind(refused.status, f"{refused.message} {' '.join(errors.values())}", bool(errors))
-    advice = _advice(kind, cause, user)
-    msg = f"{_cause(kind, cause, user)}. {advice}".rstrip()
+    msg = f"{_cause(kind, cause, user, request)}. {_advice(kind, cause, user)}".rstrip()
     failure = kind(msg, status=refused.status, request=str(request), errors=errors or None)
     if kind in (Failure, ParameterErrors) and complaints.is_missing(failure):
         return NotFound(msg, status=refused.status, request=str(request), errors=errors or None)
@@ -114,12 +113,15 @@ def _kind(status: int, text: str, has_errors: bool) -> type[Failure]:
     return next((kind for applies, kind in by_text if applies), Failure)
 
 
-def _cause(kind: type[Failure], cause: str, user: str) -> str:
+def _cause(kind: type[Failure], cause: str, user: str, request: Request) -> str:
     if kind is Unauthorized:
         return f"the node refused the login of {user}: {cause}"
     if kind is Forbidden:
         missing = re.search(r"Permission check failed \(([^,]+), ([^)]+)\)", cause)
-        return f"{user} lacks the privilege {missing[2]} on {missing[1]}" if missing else f"{user} may not: {cause}"
+        if missing:
+            return f"{user} lacks the privilege {missing[2]} on {missing[1]}"
+        unnamed = sight.unnamed(str(request)) if cause == "Permission check failed" else ""
+        return f"{user} lacks the privilege {unnamed}" if unnamed else f"{user} may not: {cause}"
     return cause
 
 
@@ -128,14 +130,19 @@ def _advice(kind: type[Failure], cause: str, user: str) -> str:
         return "Check the user with its realm, the password or token, and that neither is disabled or expired."
     special = complaints.remedy(cause)
     if kind is Forbidden and not special:
-        who = f"the token '{user}'" if "!" in user else f"the user '{user}'"
-        hint = " A token with privilege separation starts with no rights of its own." if "!" in user else ""
-        return f"Give {who} a role that has it with pveum acl modify.{hint}"
+        return advice(user)
     if "property is not defined in schema" in cause:
         return complaints.UNKNOWN_OPTION
     if "hotplug problem" in cause:
         return "Other options of the request may have been applied; restart the guest to apply this one."
     return special
+
+
+def advice(user: str) -> str:
+    """What to do about a privilege that a user or token lacks."""
+    who = f"the token '{user}'" if "!" in user else f"the user '{user}'"
+    hint = " A token with privilege separation starts with no rights of its own." if "!" in user else ""
+    return f"Give {who} a role that has it with pveum acl modify.{hint}"
 
 
 def _sentence(cause: str, advice: str) -> str:

@@ -41,8 +41,8 @@ def situate(cluster: Any, params: Params) -> dict[str, Any]:
     if present:
         also = {"clone.storage": copied_to} if fresh and copied_to else {}
         _require(api, node, {**want, **also}, None if fresh else parse_config(config or {}))
-    if fresh and present:
-        _require_pool(api, params)
+    if present and params.get("pool"):
+        _require_pool(api, params, fresh)
     vmid = ref.vmid if ref else int(params.get("vmid") or _free(api, params, present))
     situation = Situation(
         vmid=vmid,
@@ -129,9 +129,15 @@ def _require(api: Look, node: str, want: State, have: State | None) -> None:
         raise Missing(f"node {node} has no {listed(gone)}. Create what is missing, or name what is there.", have=there)
 
 
-def _require_pool(api: Look, params: Params) -> None:
-    pool = params.get("pool")
-    if pool and pool not in api.listed("pool", "pool") and pool not in _names(api, "/pools", "poolid"):
+def _require_pool(api: Look, params: Params, fresh: bool) -> None:
+    """Raises Missing for a pool that a new guest is to join and that is not there.
+
+    Of an old guest it is asked whether any pool shows: whoever may see none does not see which one it is in.
+    """
+    pool, shown = params["pool"], api.listed("pool", "pool")
+    if pool in shown or (shown and not fresh):
+        return
+    if pool not in _names(api, "/pools", "poolid") and fresh:
         raise Missing(f"there is no pool '{pool}'. Create it with pvelab.proxmox.pool, or name one that is there.")
 
 

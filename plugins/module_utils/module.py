@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import partial
 from typing import Any, ClassVar, NoReturn, Protocol, TypeAlias
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
@@ -75,6 +76,7 @@ def run(declared: Declared, seam: type[Seam] | Any) -> NoReturn:
     constraints = _joined(getattr(seam, "CONSTRAINTS", {}), declared.constraints)
     kind: Any = _named(declared.entries) if isinstance(declared, Many) else AnsibleModule
     module: AnsibleModule = kind(argument_spec=spec, supports_check_mode=True, **constraints)
+    module.no_log_values.update(_in_urls(module.params))
     warnings: list[str] = []
     try:
         with (
@@ -116,6 +118,23 @@ def _result(declared: Declared, target: Any, params: Mapping[str, Any], check: b
 def _called(declared: Declared, params: Mapping[str, Any]) -> str:
     """What the task is about, as far as its own words say."""
     return declared.noun if isinstance(declared, Query | Many) else f"{declared.noun} {declared.name(params)}"
+
+
+def _in_urls(value: Any) -> set[str]:
+    """Secrets in URLs among the options: passwords, and what stands behind a question mark, where signatures are."""
+    if isinstance(value, Mapping):
+        return set().union(*(_in_urls(v) for v in value.values()))
+    if isinstance(value, list):
+        return set().union(*(_in_urls(v) for v in value))
+    if not isinstance(value, str) or "://" not in value:
+        return set()
+    try:
+        parts = urlsplit(value)
+        password = parts.password
+    except ValueError:
+        return set()
+    # A word of three letters or fewer would be masked wherever it stands.
+    return {text for text in (password, parts.query) if text and len(text) > 3}
 
 
 def _scrubber(module: AnsibleModule) -> Callable[[str], str]:

@@ -17,7 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 SHIPPED = {
-    "CHANGELOG.md", "CONTRIBUTING.md", "COPYING", "FILES.json", "MANIFEST.json", "README.md", "REUSE.toml",
+    "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "COPYING", "FILES.json", "MANIFEST.json", "README.md", "REUSE.toml",
     "ARCHITECTURE.md", "changelogs", "docs", "meta", "playbooks", "plugins", "roles",
 }  # fmt: skip
 PLAY = """

@@ -12,6 +12,7 @@ from labnode.system import System
 
 if TYPE_CHECKING:
     from labnode.node import Node
+    from labnode.route import Ctx
 
 _COUNTERS = ("cpu", "disk", "diskread", "diskwrite", "maxdisk", "maxmem", "mem", "memhost", "netin", "netout", "uptime")
 _NAMES = ("name", "lock", "tags")
@@ -62,6 +63,17 @@ async def storage_rows(node: Node) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def seen_by(ctx: Ctx, row: dict[str, Any]) -> dict[str, Any]:
+    """A row without what this user may not see of it: the numbers of a node, the pool of a guest (pve-manager,
+    API2Tools.pm ``extract_node_stats`` and API2/Cluster.pm)."""
+    hidden: set[str] = set()
+    if row["type"] == "node" and not ctx.may(f"/nodes/{row['node']}", ["Sys.Audit"]):
+        hidden = {"cpu", "maxcpu", "mem", "maxmem", "disk", "maxdisk", "uptime"}
+    elif row["type"] == "qemu" and "pool" in row and not ctx.may(f"/pool/{row['pool']}", ["Pool.Audit"]):
+        hidden = {"pool"}
+    return {key: value for key, value in row.items() if key not in hidden}
 
 
 def node_row(node: Node, system: System) -> dict[str, Any]:

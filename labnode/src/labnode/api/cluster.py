@@ -9,7 +9,7 @@ from typing import Any
 
 from labnode.errors import ApiError, NotImplementedHere, ParamError
 from labnode.options import change_options, parse_options
-from labnode.resources import guest_rows, node_row, storage_rows
+from labnode.resources import guest_rows, node_row, seen_by, storage_rows
 from labnode.route import Ctx, route
 from labnode.schema.formats import split_list
 from labnode.schema.table import table
@@ -42,9 +42,10 @@ async def resources(ctx: Ctx) -> list[dict[str, Any]]:
         pools = [name for name in sorted(ctx.node.auth.cfg.pools) if ctx.may(f"/pool/{name}", ["Pool.Audit"])]
         rows += [{"id": f"/pool/{name}", "pool": name, "type": "pool"} for name in pools]
     if kind in (None, "vm"):
-        rows += [row for row in await guest_rows(ctx.node) if ctx.may(f"/vms/{row['vmid']}", ["VM.Audit"])]
+        guests = [row for row in await guest_rows(ctx.node) if ctx.may(f"/vms/{row['vmid']}", ["VM.Audit"])]
+        rows += [seen_by(ctx, row) for row in guests]
     if kind in (None, "node"):
-        rows.append({**node_row(ctx.node, ctx.node.system), "cgroup-mode": 2})
+        rows.append({**seen_by(ctx, node_row(ctx.node, ctx.node.system)), "cgroup-mode": 2})
     if kind in (None, "storage"):
         stores = await storage_rows(ctx.node)
         rows += [row for row in stores if ctx.may(f"/storage/{row['storage']}", ["Datastore.Audit"])]

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from labnode.access.volumes import check_removal, check_volume, may_see
 from labnode.api.storage import known_storage
-from labnode.errors import ApiError, Forbidden, ParamError
+from labnode.errors import ApiError, ParamError
 from labnode.route import Ctx, route
-from labnode.storage.model import Volume
 from labnode.tasks import Task
 
 _UNITS = {"": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -19,15 +19,7 @@ async def volumes(ctx: Ctx) -> list[dict[str, Any]]:
     """Volumes of one kind of content, or of one guest, or all the caller may see."""
     storeid = known_storage(ctx)
     rows = await ctx.node.storage.list(storeid, ctx.params.get("content"), ctx.params.get("vmid"))
-    return [row for row in rows if _may_see(ctx, storeid, row.get("vmid"))]
-
-
-def _may_see(ctx: Ctx, storeid: str, vmid: Any) -> bool:
-    if ctx.may(f"/storage/{storeid}", ["Datastore.Allocate"]):
-        return True
-    if vmid is not None:
-        return ctx.may(f"/vms/{vmid}", ["VM.Audit"]) or ctx.may(f"/vms/{vmid}", ["VM.Backup"])
-    return ctx.may(f"/storage/{storeid}", ["Datastore.Audit", "Datastore.AllocateSpace"], any_of=True)
+    return [row for row in rows if may_see(ctx, ctx.node.storage.parse(row["volid"]))]
 
 
 @route("POST", "/nodes/{node}/storage/{storage}/content")
@@ -61,26 +53,13 @@ def _volid(ctx: Ctx) -> str:
     return volume
 
 
-def _check_access(ctx: Ctx, volume: Volume, privs: list[str]) -> None:
-    """Images and backups belong to their guest; everything else to the storage."""
-    storage = f"/storage/{volume.storeid}"
-    if ctx.may(storage, ["Datastore.Allocate"]):
-        return
-    if volume.vmid is not None and volume.kind in ("images", "rootdir", "backup"):
-        ctx.check(storage, ["Datastore.AllocateSpace"])
-        if not ctx.may(f"/vms/{volume.vmid}", privs):
-            raise Forbidden(f"Permission check failed (/vms/{volume.vmid}, {privs[0]})")
-        return
-    ctx.check(storage, privs if volume.vmid is None else ["Datastore.Audit"])
-
-
 @route("GET", "/nodes/{node}/storage/{storage}/content/{volume}")
 async def attributes(ctx: Ctx) -> dict[str, Any]:
     """Path, format, virtual size and bytes used of one volume; notes and protection of a backup."""
     volid = _volid(ctx)
     service = ctx.node.storage
     volume = service.parse(volid)
-    _check_access(ctx, volume, ["VM.Audit"] if volume.vmid is not None else ["Datastore.Audit"])
+    check_volume(ctx, volume)
     await service.activate(volume.storeid)
     info = await service.info(volid)
     shown = {"path": str(service.path(volid)), "size": info.size, "used": info.used, "format": info.format}
@@ -99,7 +78,7 @@ async def annotate(ctx: Ctx) -> None:
     volume = service.parse(volid)
     if volume.kind != "backup":
         raise ApiError(f"volume '{volid}' is no backup; only backups have notes and protection")
-    _check_access(ctx, volume, ["VM.Backup"])
+    check_volume(ctx, volume)
     await service.info(volid)
     path = service.path(volid)
     if "notes" in ctx.params:
@@ -122,7 +101,7 @@ async def remove(ctx: Ctx) -> str:
     volid = _volid(ctx)
     service = ctx.node.storage
     volume = service.parse(volid)
-    _check_access(ctx, volume, ["VM.Config.Disk" if volume.kind == "images" else "VM.Backup"])
+    check_removal(ctx, volume)
     path = service.path(volid)
     if volume.kind == "backup" and path.with_name(path.name + ".protected").exists():
         raise ApiError(f"cannot remove protected archive '{volid}'")

@@ -29,6 +29,15 @@ def _shown(ctx: Ctx, name: str, iface: Iface) -> Iface:
     return {**iface, "active": 1} if ctx.node.network.active(name, iface) else iface
 
 
+def _may_see(ctx: Ctx, name: str, iface: Iface) -> bool:
+    """A bridge shows to those who may audit or use it, or a VLAN of it (``check_sdn_bridge`` of pve-access-control)."""
+    if ctx.is_root or iface["type"] not in _BRIDGES:
+        return True
+    path = f"/sdn/zones/localnetwork/{name}"
+    vlans = {key.path for key in ctx.node.auth.cfg.acl if key.path.startswith(f"{path}/")}
+    return any(ctx.may(place, ["SDN.Audit", "SDN.Use"], any_of=True) for place in (path, *vlans))
+
+
 @route("GET", "/nodes/{node}/network")
 async def interfaces(ctx: Ctx) -> Answer:
     """Interfaces as staged, or as in force when nothing is staged; ``changes`` is the diff between the two."""
@@ -39,7 +48,7 @@ async def interfaces(ctx: Ctx) -> Answer:
     rows = [
         {"iface": name, **_shown(ctx, name, shown[name])}
         for name in sorted(shown, key=lambda n: (shown[n] == live.get(n), shown[n]["priority"]))
-        if name != "lo" and (kinds is None or shown[name]["type"] in kinds)
+        if name != "lo" and (kinds is None or shown[name]["type"] in kinds) and _may_see(ctx, name, shown[name])
     ]
     changes = ctx.node.network.changes()
     return Answer(rows, changes=changes) if changes else Answer(rows)

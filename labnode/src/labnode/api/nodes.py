@@ -12,7 +12,7 @@ from labnode.dispatch import call
 from labnode.errors import Forbidden, ParamError
 from labnode.guests import lifecycle
 from labnode.options import change_options, check_digest, parse_options
-from labnode.resources import guest_rows, node_row
+from labnode.resources import guest_rows, node_row, seen_by
 from labnode.route import Ctx, route
 from labnode.schema.formats import split_list
 from labnode.schema.table import table
@@ -35,7 +35,7 @@ async def node_version(ctx: Ctx) -> dict[str, str]:
 @route("GET", "/nodes")
 async def nodes(ctx: Ctx) -> list[dict[str, Any]]:
     """The one node."""
-    row = node_row(ctx.node, ctx.node.system)
+    row = seen_by(ctx, node_row(ctx.node, ctx.node.system))
     cert = ctx.node.store.path(ctx.node.etc("pve-ssl.pem"))
     return [{**row, "ssl_fingerprint": fingerprint(cert)}]
 

@@ -6,12 +6,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
+from labnode.access import volumes
 from labnode.errors import ApiError, Forbidden, ParamError
 from labnode.guests import options
 from labnode.guests.drive import Drive, parse_drive
 from labnode.guests.out import Who
 from labnode.guests.propstring import Format, PropertyError, parse
 from labnode.guests.values import parse_net
+from labnode.schema.formats import split_list
 
 if TYPE_CHECKING:
     from labnode.guests.service import GuestService
@@ -78,6 +80,25 @@ def _check_device(who: Who, key: str, kind: str, values: Mapping[str, str]) -> N
         raise ApiError(f"only root can set '{key}' config for real devices")
 
 
+def check_tags(g: GuestService, who: Who, vmid: int, old: str, new: str) -> None:
+    """Tags that come or go: registered ones, and others where tags are not free, take an administrator
+    (``assert_tag_permissions`` of pve-guest-common)."""
+    who.check(f"/vms/{vmid}", ["VM.Config.Options"])
+    if who.may("/", ["Sys.Modify"]):
+        return
+    datacenter = g.datacenter()
+    registered = set(split_list(datacenter.get("registered-tags", "")))
+    rules = parse(datacenter.get("user-tag-access", ""), _ANY)
+    allow = rules.get("user-allow", "free")
+    known = set() if allow == "none" else set(split_list(rules.get("user-allow-list", "")))
+    if allow == "existing":
+        seen = (v for v in g.vmids() if who.may(f"/vms/{v}", ["VM.Audit"]))
+        known = known.union(*(split_list(g.load(v).main.get("tags", "")) for v in seen))
+    for tag in sorted(set(split_list(old)) ^ set(split_list(new))):
+        if tag in registered or (allow != "free" and tag not in known):
+            raise Forbidden(f"Permission check failed (/, Sys.Modify for modifying tag '{tag}')")
+
+
 def check_bridges(who: Who, section: Mapping[str, str]) -> None:
     """SDN.Use on every bridge a NIC joins, or on the VLAN of it."""
     for key, value in section.items():
@@ -102,19 +123,12 @@ def check_drive(who: Who, vmid: int, key: str, value: str) -> None:
 
 
 def check_volume(g: GuestService, who: Who, vmid: int, volid: str) -> None:
-    """Whether the user may use a volume that exists: the guest's own, an ISO, or anything as administrator."""
+    """Whether the user may use a volume that exists; a path of the host only root may name."""
     if who.is_root:
         return
     if volid.startswith("/"):
         raise Forbidden("Only root can pass arbitrary filesystem paths.")
-    volume = g.storage.parse(volid)
-    path = f"/storage/{volume.storeid}"
-    if volume.kind in ("iso", "vztmpl", "import"):
-        who.check(path, ["Datastore.AllocateSpace", "Datastore.Audit"], any_of=True)
-    elif volume.vmid != vmid:
-        who.check(path, ["Datastore.Allocate"])
-    else:
-        who.check(path, ["Datastore.AllocateSpace"])
+    volumes.check_volume(who, g.storage.parse(volid), vmid)
 
 
 def check_storage(

@@ -84,7 +84,7 @@ def _may(g: GuestService, req: Create) -> None:
     here = who.may(f"/vms/{vmid}", ["VM.Allocate"])
     there = pool and who.may(f"/pool/{pool}", ["VM.Allocate"])
     if not (here or there or over):
-        raise Forbidden(f"Permission check failed (/vms/{vmid}, VM.Allocate)")
+        raise Forbidden("Permission check failed")
 
 
 async def reserve(g: GuestService, req: Create) -> None:
@@ -121,6 +121,8 @@ async def _build(g: GuestService, req: Create, out: Out) -> None:
     settings = req.settings
     settings["meta"] = values.meta(await qemu_version())
     conf = GuestConfig(main=settings)
+    if "tags" in settings:
+        access.check_tags(g, req.who, req.vmid, "", settings["tags"])
     try:
         made = await disks.make(g, disks.Request(req.vmid, req.who, conf, req.storage), settings, out)
     except ApiError as error:

@@ -221,6 +221,8 @@ async def _delete(g: GuestService, req: Update, conf: GuestConfig, key: str, out
     else:
         access.check_value(req.who, req.vmid, key, value)
         access.check_bridges(req.who, {key: value})
+        if key == "tags":
+            access.check_tags(g, req.who, req.vmid, value, "")
         pending.add_delete(conf, key, req.force)
     g.save(req.vmid, conf)
     return True
@@ -232,6 +234,7 @@ def _set(g: GuestService, req: Update, conf: GuestConfig, key: str, settings: Se
         access.check_value(req.who, req.vmid, key, conf.main[key])
         access.check_bridges(req.who, {key: conf.main[key]})
     if key == "tags":
+        access.check_tags(g, req.who, req.vmid, conf.main.get("tags", ""), value)
         style = g.datacenter().get("tag-style", "")
         value = values.unique_tags(
             value, case_sensitive="case-sensitive=1" in style, keep_order="ordering=config" in style
