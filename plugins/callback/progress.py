@@ -56,6 +56,9 @@ EXAMPLES = r"""
 #   callbacks_enabled = pvelab.proxmox.progress
 #   [callback_progress]
 #   interval_s = 60
+
+# For one run only:
+#   ANSIBLE_CALLBACKS_ENABLED=pvelab.proxmox.progress ansible-playbook pvelab.proxmox.site
 """
 
 import atexit

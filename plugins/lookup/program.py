@@ -30,6 +30,13 @@ EXAMPLES = r"""
     src: "{{ lookup('pvelab.proxmox.program', role_path ~ '/files/guest_watch') }}"
     dest: /usr/local/lib/pvelab/guest_watch.pyz
     mode: "0755"
+
+- name: Keep it beside the playbook, to look at what a host would be given
+  ansible.builtin.copy:
+    src: "{{ lookup('pvelab.proxmox.program', 'roles/drill/files/drill') }}"
+    dest: build/drill.pyz
+    mode: "0755"
+  delegate_to: localhost
 """
 
 RETURN = r"""

@@ -51,6 +51,13 @@ EXAMPLES = r"""
 - name: What prepare-iso wants to know
   ansible.builtin.debug:
     var: certificate.object.fingerprint
+
+- name: One for another year, of a server that has two names
+  pvelab.proxmox.answer_certificate:
+    path: /srv/answers/tls/certificate.pem
+    key_path: /srv/answers/tls/key.pem
+    names: [provision.example.com, answers.example.com]
+    days: 365
 """
 
 RETURN = r"""

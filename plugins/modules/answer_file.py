@@ -97,6 +97,28 @@ EXAMPLES = r"""
         filesystem: zfs
         zfs: {raid: raid1}
         filter: {ID_MODEL: "SAMSUNG_MZ7*"}
+
+- name: An answer for one disk and an address by DHCP, with a password that is a hash already
+  pvelab.proxmox.answer_file:
+    path: /var/lib/pvelab-answers/answers/pve2.toml
+    host: pve2
+    version: "8.4"
+    root_password_hashed: "{{ vault_root_hash }}"
+    answer:
+      global:
+        keyboard: de
+        country: at
+        timezone: Europe/Vienna
+        mailto: admin@example.com
+        fqdn: pve2.example.com
+      network: {source: from-dhcp}
+      disk-setup: {filesystem: ext4, disk-list: [sda]}
+
+- name: No answer for a machine that is installed
+  pvelab.proxmox.answer_file:
+    path: /var/lib/pvelab-answers/answers/pve1.toml
+    host: pve1
+    state: absent
 """
 
 RETURN = r"""

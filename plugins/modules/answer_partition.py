@@ -49,6 +49,11 @@ EXAMPLES = r"""
   pvelab.proxmox.answer_partition:
     path: /srv/images/pve1-answer.img
     source: /var/lib/pvelab-answers/answers/pve1.toml
+
+- name: No image any more, because it holds secrets
+  pvelab.proxmox.answer_partition:
+    path: /srv/images/pve1-answer.img
+    state: absent
 """
 
 RETURN = r"""

@@ -66,6 +66,12 @@ EXAMPLES = r"""
     hosts:
       - {name: pve1, macs: ["52:54:00:12:34:56"], once: true}
       - {name: pve2, uuid: 0b0ce0a1-6a04-5f2c-9d8a-0f4f4c7f3a10}
+
+- name: One machine by its serial number, for this week only
+  pvelab.proxmox.answer_rules:
+    path: /var/lib/pvelab-answers/answers/rules.json
+    hosts:
+      - {name: pve3, serial: CZ12345678, expires: "2027-01-08T00:00:00Z"}
 """
 
 RETURN = r"""

@@ -59,6 +59,13 @@ EXAMPLES = r"""
     fingerprints: [24B30F06ECC1836A4E5EFECBA7BCD1420BFE778E]
     packages: [proxmox-ve]
   register: repository
+
+- name: See that a mirror of one's own is signed by one's own key
+  pvelab.proxmox.apt_repository_info:
+    uri: https://mirror.example.com/debian
+    suite: trixie
+    components: [main]
+    key: /usr/share/keyrings/mirror.gpg
 """
 
 RETURN = r"""

@@ -62,6 +62,12 @@ EXAMPLES = r"""
     properties:
       compression: zstd
       atime: "off"
+
+- name: A volume of 32 GiB that takes its space when it is written
+  pvelab.proxmox.dataset:
+    name: tank/vm/disk1
+    size_gib: 32
+    sparse: true
 """
 
 RETURN = r"""

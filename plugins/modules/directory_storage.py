@@ -59,6 +59,11 @@ EXAMPLES = r"""
     device: /dev/disk/by-id/ata-QEMU_HARDDISK_lab3
     fstype: xfs
     options: [noatime]
+
+- name: Unmount it, and forget it at boot; what is on the disk stays
+  pvelab.proxmox.directory_storage:
+    path: /srv/images
+    state: absent
 """
 
 RETURN = r"""

@@ -37,6 +37,11 @@ EXAMPLES = r"""
 - name: Lasting names of the disks that are empty
   ansible.builtin.debug:
     msg: "{{ found.disks | rejectattr('used_by') | rejectattr('contents') | map(attribute='by_id') | map('first') }}"
+
+- name: Look at one disk, without asking it how it is
+  pvelab.proxmox.disk_info:
+    device: /dev/disk/by-id/ata-QEMU_HARDDISK_lab1
+    smart: false
 """
 
 RETURN = r"""

@@ -44,6 +44,12 @@ author:
 EXAMPLES = r"""
 - name: Undo whatever drill is not undone yet
   pvelab.proxmox.drill_abort:
+
+- name: Undo the drills of a node whose guests are a user's processes
+  pvelab.proxmox.drill_abort:
+    program: /home/lab/drill/usr/local/lib/pvelab/drill.pyz
+    directory: /home/lab/drill/var/lib/pvelab/drills
+    supervisor: process
 """
 
 RETURN = r"""

@@ -38,6 +38,11 @@ EXAMPLES = r"""
     journal: "{{ drill_reports }}/20261122T021500Z-storage_full-1a2b3c/journal.json"
     seen: "{{ outside.object.seen }}"
   delegate_to: localhost
+
+- name: Put what a second machine saw beside it
+  pvelab.proxmox.drill_journal:
+    journal: /var/lib/pvelab-drills/20261122T021500Z-network_cut-4d5e6f/journal.json
+    seen: "{{ hostvars.watcher.outside.object.seen }}"
 """
 
 RETURN = r"""

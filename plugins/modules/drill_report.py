@@ -56,6 +56,13 @@ EXAMPLES = r"""
 - name: Say how it went
   ansible.builtin.debug:
     msg: "{{ report.object.verdict }}: {{ report.object.because }}"
+
+- name: Write it for a machine that reads JUnit, with the runs before as its history
+  pvelab.proxmox.drill_report:
+    journal: drills/20261122T021500Z-storage_full-1a2b3c/journal.json
+    path: build/reports
+    formats: [junit]
+    history: ["{{ last_week }}/journal.json"]
 """
 
 RETURN = r"""

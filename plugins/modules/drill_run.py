@@ -63,6 +63,12 @@ EXAMPLES = r"""
       guards: {allow: true}
       directory: /var/lib/pvelab/drills
       program: /usr/local/lib/pvelab/drill.pyz
+
+- name: See what would be broken, and how it would be undone
+  pvelab.proxmox.drill_run:
+    plan: "{{ lookup('ansible.builtin.file', 'plans/storage_full.json') | from_json }}"
+  check_mode: true
+  register: foreseen
 """
 
 RETURN = r"""

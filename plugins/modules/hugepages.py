@@ -43,6 +43,12 @@ EXAMPLES = r"""
     size: 2M
     count: 1024
     numa_node: 0
+
+- name: Give pages of 1 GiB back, until the next boot
+  pvelab.proxmox.hugepages:
+    size: 1G
+    count: 0
+    persist: false
 """
 
 RETURN = r"""

@@ -51,6 +51,11 @@ EXAMPLES = r"""
 - name: Stop here if the memory would not suffice without merging
   ansible.builtin.assert:
     that: host.overcommit.memory.as_promised.fits
+
+- name: Look at guests whose configuration is elsewhere, without starting a virtual machine to try KVM
+  pvelab.proxmox.hypervisor_info:
+    probe_kvm: false
+    config_dir: /srv/rescue/qemu-server
 """
 
 RETURN = r"""

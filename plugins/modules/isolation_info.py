@@ -44,6 +44,10 @@ EXAMPLES = r"""
   loop: "{{ isolation.guests | selectattr('running') }}"
   loop_control:
     label: "{{ item.vmid }}"
+
+- name: Look at two guests only
+  pvelab.proxmox.isolation_info:
+    vmids: [101, 102]
 """
 
 RETURN = r"""

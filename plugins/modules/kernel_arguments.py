@@ -41,6 +41,10 @@ EXAMPLES = r"""
 - name: Reboot if the running kernel does not have them
   ansible.builtin.reboot:
   when: arguments.object.reboot_required
+
+- name: Let the host use its protections again
+  pvelab.proxmox.kernel_arguments:
+    absent: [mitigations=off]
 """
 
 RETURN = r"""

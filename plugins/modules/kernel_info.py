@@ -29,6 +29,11 @@ EXAMPLES = r"""
 - name: Reboot if another kernel runs than the one that was installed
   ansible.builtin.reboot:
   when: kernels.reboot_required
+
+- name: See that a host runs its new kernel after the reboot
+  pvelab.proxmox.kernel_info:
+  register: now
+  failed_when: now.reboot_required
 """
 
 RETURN = r"""

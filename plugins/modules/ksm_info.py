@@ -31,6 +31,13 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: merging.counters.general_profit >= 0
     fail_msg: "Same-page merging loses {{ - merging.counters.general_profit }} bytes"
+
+- name: Wait until merging has saved something
+  pvelab.proxmox.ksm_info:
+  register: merging
+  until: merging.saved_bytes > 0
+  retries: 30
+  delay: 10
 """
 
 RETURN = r"""

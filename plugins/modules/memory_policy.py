@@ -49,6 +49,12 @@ EXAMPLES = r"""
   pvelab.proxmox.memory_policy:
     swappiness: 10
     panic_on_oom: 0
+
+- name: Promise no more memory than there is, until the next boot
+  pvelab.proxmox.memory_policy:
+    overcommit_memory: 2
+    overcommit_ratio: 90
+    persist: false
 """
 
 RETURN = r"""

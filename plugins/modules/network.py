@@ -139,6 +139,14 @@ EXAMPLES = r"""
 - name: Keep it, over a new connection
   pvelab.proxmox.network_confirm:
     token: "{{ change.object.pending }}"
+
+- name: Two cards as one, and a bridge on them that takes the address over; with time to look at it
+  pvelab.proxmox.network:
+    interfaces:
+      - {name: bond0, type: bond, ports: [eno1, eno2], bond_mode: active-backup}
+      - {name: vmbr0, type: bridge, ports: [bond0], address: [192.0.2.10/24], gateway: 192.0.2.1}
+    allow_management_change: true
+    confirm_within_s: 300
 """
 
 RETURN = r"""

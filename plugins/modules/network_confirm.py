@@ -31,6 +31,9 @@ EXAMPLES = r"""
 - name: Keep the new network
   pvelab.proxmox.network_confirm:
     token: "{{ change.object.pending }}"
+
+- name: Keep whatever was changed last
+  pvelab.proxmox.network_confirm:
 """
 
 RETURN = r"""

@@ -32,6 +32,11 @@ EXAMPLES = r"""
   pvelab.proxmox.network_path_info:
     vmid: 104
     nic: net0
+
+- name: See where that of its second card goes
+  pvelab.proxmox.network_path_info:
+    vmid: 104
+    nic: net1
 """
 
 RETURN = r"""

@@ -22,6 +22,11 @@ author:
 EXAMPLES = r"""
 - name: Finish what was interrupted
   pvelab.proxmox.package_repair:
+
+- name: See whether something was interrupted
+  pvelab.proxmox.package_repair:
+  check_mode: true
+  register: packages
 """
 
 RETURN = r"""

@@ -75,6 +75,14 @@ EXAMPLES = r"""
     metadata_mib: 1024
     autoextend_threshold: 80
     error_when_full: true
+
+- name: A pool of 200 GiB in small pieces, for guests with many snapshots
+  pvelab.proxmox.thin_pool:
+    vg: vmdata
+    name: small
+    size_gib: 200
+    chunk_kib: 64
+    discards: passdown
 """
 
 RETURN = r"""

@@ -26,6 +26,12 @@ EXAMPLES = r"""
 - name: Stop here if it would remove something
   ansible.builtin.assert:
     that: upgrade.remove | length == 0
+
+- name: Look on every node before the first is upgraded
+  pvelab.proxmox.upgrade_info:
+  delegate_to: "{{ item }}"
+  loop: "{{ groups.hypervisors }}"
+  register: upgrades
 """
 
 RETURN = r"""

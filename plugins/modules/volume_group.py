@@ -52,6 +52,12 @@ EXAMPLES = r"""
     devices:
       - /dev/disk/by-id/ata-QEMU_HARDDISK_lab1
       - /dev/disk/by-id/ata-QEMU_HARDDISK_lab2
+
+- name: Take the group away, with all that is on it
+  pvelab.proxmox.volume_group:
+    name: vmdata
+    state: absent
+    allow_data_loss: true
 """
 
 RETURN = r"""

@@ -35,6 +35,12 @@ EXAMPLES = r"""
 - name: No more than 4 GiB for the cache, the rest is for guests
   pvelab.proxmox.zfs_arc:
     max_mib: 4096
+
+- name: Between 1 and 8 GiB until the next boot
+  pvelab.proxmox.zfs_arc:
+    min_mib: 1024
+    max_mib: 8192
+    persist: false
 """
 
 RETURN = r"""

@@ -49,6 +49,10 @@ EXAMPLES = r"""
   pvelab.proxmox.zram:
     size_mib: 4096
     algorithm: zstd
+
+- name: No such swap space any more
+  pvelab.proxmox.zram:
+    state: absent
 """
 
 RETURN = r"""

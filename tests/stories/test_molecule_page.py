@@ -59,7 +59,9 @@ def molecule(home: Path, *arguments: str, **more: str) -> str:
         command, cwd=home / "crew", env=environment, capture_output=True, text=True, timeout=600, check=False
     )
     said = done.stdout + done.stderr
-    assert done.returncode == 0, "\n".join(line for line in said.splitlines() if re.search("ERROR|failed:|fatal:", line))
+    assert done.returncode == 0, "\n".join(
+        line for line in said.splitlines() if re.search("ERROR|failed:|fatal:", line)
+    )
     return said
 
 
