@@ -20,8 +20,9 @@ NAMES = {"requests_toolbelt": "requests-toolbelt"}
 
 def wanted() -> dict[str, str]:
     """The lowest version of each package that execution environments of others are asked for."""
-    lines = (ROOT / "meta/ee-requirements.txt").read_text(encoding="utf-8").splitlines()
-    found = [re.fullmatch(r"([\w.-]+)>=([\d.]+)", line) for line in lines if not line.startswith("#")]
+    text = (ROOT / "meta/ee-requirements.txt").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.strip() and not line.startswith("#")]
+    found = [re.fullmatch(r"([\w.-]+)>=([\d.]+)", line) for line in lines]
     assert all(found), lines
     return {normal(line[1]): line[2] for line in found if line}
 

@@ -105,7 +105,7 @@ FIELDS: dict[str, dict[str, Field]] = {
     "inventories": {
         **NAMED,
         "organization": to("organizations", needed=True),
-        "kind": one_of("", "smart", "constructed"),
+        "kind": Field("str", "", choices=("", "smart", "constructed"), null=True),
         "host_filter": NOTHING,
         "variables": text(),
         "prevent_instance_group_fallback": NO,

@@ -168,7 +168,12 @@ class Objects:
         wrong |= {name: ["This field is required."] for name in missing if item is None}
         if wrong:
             raise Wrong(wrong)
-        return {name: deepcopy(value) for name, value in body.items() if name != "type"}
+        # Null is taken for a text that may be empty, and kept as the empty one (awx/api/fields.py).
+        return {
+            name: "" if value is None and FIELDS[place][name].default == "" else deepcopy(value)
+            for name, value in body.items()
+            if name != "type"
+        }
 
     def _at(self, place: str) -> Mapping[int, Any]:
         return {item["id"]: item for item in self._unified()} if place == "unified_job_templates" else self.held[place]

@@ -16,10 +16,17 @@ import psutil
 import pytest
 import yaml
 
+from ansible_collections.pvelab.proxmox.tests.integration.awx_parts import DATA, loaded
 from ansible_collections.pvelab.proxmox.tests.lab import BIN, ROOT, until
 from ansible_collections.pvelab.proxmox.tests.stories.demo_parts import Demo, living_lab
 
 SHORT = {"baseline_s": 3, "observe_s": 30, "hold_s": 1, "recover_s": 60, "verify_s": 60, "undo_after_s": 240}
+
+# As the survey's answer comes to the play.
+AGENTS_OFF = {
+    "survey_steady_state_agents": "false",
+    "steady_state_agents": loaded(DATA / "surveys.yml")["awx_survey_vars"]["steady_state"]["steady_state_agents"],
+}
 
 
 class Job:
@@ -151,6 +158,11 @@ def test_the_lab_is_steady_and_what_is_not_is_named(demo: Demo, inventory: Path,
     other.is_over("failed", 2)
     assert "pve1 is not as it is declared. To change: web1, web9." in other.artifact("stdout").replace("\\n", " ")
     assert "steady_state" not in other.stats()
+    silent = Job(tmp_path / "silent", inventory, "steady_state.yml", steady_state_awaited=["web1", "web9"])
+    assert silent.run(demo) != 0
+    assert "No agent answers: web9." in silent.artifact("stdout")
+    unasked = Job(tmp_path / "unasked", inventory, "steady_state.yml", steady_state_awaited=["web9"], **AGENTS_OFF)
+    assert unasked.run(demo) == 0, unasked.artifact("stdout")
 
 
 def test_a_drill_tells_the_workflow_and_is_reported_on(demo: Demo, inventory: Path, tmp_path: Path) -> None:
