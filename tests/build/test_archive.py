@@ -5,20 +5,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 
+from ansible_collections.pvelab.proxmox.tests import importer
+
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 SHIPPED = {
-    "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "COPYING", "FILES.json", "MANIFEST.json", "README.md", "REUSE.toml",
-    "ARCHITECTURE.md", "changelogs", "docs", "meta", "playbooks", "plugins", "roles",
+    "CHANGELOG.md", "CONTRIBUTING.md", "COPYING", "FILES.json", "MANIFEST.json", "README.md", "REUSE.toml",
+    "ARCHITECTURE.md", "SECURITY.md", "changelogs", "docs", "meta", "playbooks", "plugins", "roles",
 }  # fmt: skip
 PLAY = """
 - hosts: localhost
@@ -88,11 +90,20 @@ def test_archive_holds_only_what_a_collection_needs(archive: Path) -> None:
     assert archive.name == f"pvelab-proxmox-{version}.tar.gz"
 
 
-def test_every_module_and_role_is_documented_from_the_archive(home: Path) -> None:
-    names = [f"pvelab.proxmox.{m}" for m in modules()]
-    docs: dict[str, Any] = json.loads(ansible("ansible-doc", "-j", *names, home=home))
-    assert sorted(docs) == names
-    assert all(entry["doc"]["short_description"] and entry["examples"] for entry in docs.values())
+def test_galaxy_would_take_the_archive(archive: Path, tmp_path: Path) -> None:
+    """Its importer finds neither an error nor anything to warn of. It asks ansible-doc of every plugin."""
+    said, found = importer.run(archive, tmp_path, lint=False)
+    assert importer.complaints(said) == []
+    contents = {(c["content_type"], c["content_name"]): c for c in found["docs_blob"]["contents"]}
+    for name in modules():
+        docs = contents["module", name]["doc_strings"]
+        assert docs["doc"]["short_description"] and docs["examples"] and docs["return"], name
+    kinds = [kind for kind, _name in contents]
+    assert [kinds.count(k) for k in ("inventory", "callback", "lookup", "filter")] == [1, 1, 1, 2]
+    assert found["docs_blob"]["collection_readme"]["html"]
+
+
+def test_every_role_is_documented_from_the_archive(home: Path) -> None:
     roles = json.loads(ansible("ansible-doc", "-t", "role", "-j", "--list", "pvelab.proxmox", home=home))
     assert sorted(roles) == sorted(f"pvelab.proxmox.{p.name}" for p in (ROOT / "roles").iterdir() if p.is_dir())
 
@@ -108,3 +119,13 @@ def test_a_play_reaches_the_modules_by_their_full_names(home: Path) -> None:
 def test_the_playbooks_are_found_by_their_full_names(home: Path) -> None:
     for playbook in sorted((ROOT / "playbooks").glob("*.yml")):
         ansible("ansible-playbook", f"pvelab.proxmox.{playbook.stem}", "--syntax-check", home=home)
+
+
+def test_the_runtime_file_says_what_there_is() -> None:
+    """What Ansible is to be, and for the modules of the API where their common options come from."""
+    runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))
+    assert sorted(runtime) == ["action_groups", "requires_ansible"]
+    assert sorted(runtime["action_groups"]) == ["api"]
+    pins = (ROOT / "requirements/run.txt").read_text(encoding="utf-8")
+    lowest = min(tuple(map(int, v.split("."))) for v in re.findall(r"^ansible-core==([\d.]+)", pins, re.MULTILINE))
+    assert runtime["requires_ansible"] == f">={lowest[0]}.{lowest[1]}.0"
