@@ -78,9 +78,12 @@ def test_fields_that_are_left_empty_are_in_nobodys_way(
     assert found.rc == 0, found.told
 
 
-def test_without_a_fingerprint_the_authority_counts(lab: Lab, kinds: dict[str, Any]) -> None:
-    """The node's certificate is its own, so nobody is told the password."""
+def test_without_a_fingerprint_the_authority_counts(lab: Lab, tmp_path: Path, kinds: dict[str, Any]) -> None:
+    """The node's certificate is its own, so nobody is told the password: not by a module, and not by the inventory."""
     fields = {"host": f"127.0.0.1:{lab.port}", "password": lab.password}
-    process = lab.begin_module("node_info", {}, **environment(kinds["Proxmox VE"], fields))
+    given = environment(kinds["Proxmox VE"], fields)
+    process = lab.begin_module("node_info", {}, **given)
     out, _err = process.communicate(timeout=120)
-    assert '"failed": true' in out and "certificate" in out, out
+    assert '"failed": true' in out and "certificate" in out and "is not a SHA-256" not in out, out
+    found = listed(tmp_path, lab.environment(**given), {})
+    assert found.rc != 0 and "certificate" in found.told and "is not a SHA-256" not in found.told, found.told
