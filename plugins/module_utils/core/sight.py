@@ -72,7 +72,9 @@ def blank(path: str, params: Mapping[str, Any], data: Any) -> Blank | None:
         return None
     for pattern, concerned, found in _LISTS:
         if pattern.fullmatch(path):
-            return None if any(concerned(row) for row in data) else found
+            # What has no known form is not judged.
+            shows = any(not isinstance(row, Mapping) or concerned(row) for row in data)
+            return None if shows else found
     return None
 
 

@@ -74,9 +74,9 @@ def test_lists_of_something_else_are_left_alone(params: dict[str, str]) -> None:
     assert sight.blank("/cluster/resources", params, []) is None
 
 
-@pytest.mark.parametrize("data", [None, {}, "text"])
-def test_what_is_no_list_is_left_alone(data: Any) -> None:
-    assert sight.blank("/pools", {}, data) is None
+@pytest.mark.parametrize("data", [None, {}, "text", [1, 2]])
+def test_what_is_no_list_of_objects_is_left_alone(data: Any) -> None:
+    assert sight.blank("/nodes/pve1/network", {}, data) is None
 
 
 @pytest.mark.parametrize("granted", [None, [], {}])
