@@ -98,6 +98,26 @@ def test_exactly_these_privileges(lab: Lab, token: Token, places: dict[str, str]
         assert missed == {p.name for p in whole}, "each privilege is taken away once"
 
 
+@pytest.mark.parametrize("module", ["guests", "image", "node_config", "node_info", "pool", "snapshot", "storage", "vm"])
+def test_check_mode_needs_no_more_than_to_see(lab: Lab, token: Token, places: dict[str, str], module: str) -> None:
+    for step in TRIALS[module]:
+        if "task" in step:
+            break
+        prepare(lab, places, step["prepare"])
+    # What is granted nearer to an object replaces what comes from above, so each is granted where it is used.
+    where = {
+        "Datastore": ["/storage"],
+        "Pool": ["/pool"],
+        "SDN": ["/sdn/zones"],
+        "Sys": ["/", "/nodes"],
+        "VM": ["/vms"],
+    }
+    token.grant(Privilege(f"{area}.Audit", path) for area, paths in where.items() for path in paths)
+    task = wrapped(module, filled(step["task"], places))
+    foreseen = run(lab, token.connection(), module, task, check=True)
+    assert not foreseen.get("failed"), foreseen
+
+
 def test_the_inventory_needs_these(lab: Lab, token: Token) -> None:
     as_root(lab, "pool", {"poolid": "crew"})
     guest = {"vmid": 400, "name": "host1", "memory": 16, "kvm": False, "pool": "crew", "agent": {"enabled": True}}
