@@ -95,10 +95,11 @@ nested: dev lab-env ## Scenario `nested`: the host's half on a real kernel, in a
 	@env -u ANSIBLE_CONFIG molecule test --scenario-name nested
 
 .PHONY: stories drills
+# STORIES chooses among them by their markers, as pytest's -m does.
 stories: dev ## Whole stories, minutes each: the demo, a controller killed in the middle, failure drills on the embedded node
 	@labnode/image/build
 	@mkdir -p $(RESULTS)
-	@$(PYTEST) -n 0 --junit-xml=$(RESULTS)/stories.xml tests/stories
+	@$(PYTEST) -n 0 --junit-xml=$(RESULTS)/stories.xml $(if $(STORIES),-m "$(STORIES)") tests/stories
 
 drills: dev lab-env ## Scenario `drills`: failure drills on a lab's guests, each for real
 	@labnode/image/build
@@ -141,7 +142,7 @@ contract: dev ## labnode against recordings from a real Proxmox VE node
 
 # One process more than the others, because much of what it does is waiting for guests and nodes; and what takes longest
 # first, so that no process ends long after the others.
-LONGEST := $(addprefix tests/integration/test_,$(addsuffix .py,awx kill progress neighbours inventory))
+LONGEST := $(addprefix tests/integration/test_,$(addsuffix .py,kill progress neighbours inventory))
 integration: dev ## The collection and other people's clients against a running labnode
 	@mkdir -p $(RESULTS)
 	@$(PYTEST) -n 3 --no-loadscope-reorder --junit-xml=$(RESULTS)/integration.xml $(LONGEST) tests/integration tests/bench

@@ -20,6 +20,8 @@ from ansible_collections.pvelab.proxmox.tests.integration.awx_parts import DATA,
 from ansible_collections.pvelab.proxmox.tests.lab import BIN, ROOT, until
 from ansible_collections.pvelab.proxmox.tests.stories.demo_parts import Demo, living_lab
 
+pytestmark = pytest.mark.release
+
 SHORT = {"baseline_s": 3, "observe_s": 30, "hold_s": 1, "recover_s": 60, "verify_s": 60, "undo_after_s": 240}
 
 # As the survey's answer comes to the play.

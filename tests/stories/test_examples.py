@@ -25,6 +25,8 @@ from ansible_collections.pvelab.proxmox.tests.architecture.test_complete import 
 from ansible_collections.pvelab.proxmox.tests.architecture.tree import MODULES
 from ansible_collections.pvelab.proxmox.tests.lab import BIN, ROOT, Lab
 
+pytestmark = pytest.mark.release
+
 GROUP = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["action_groups"]["api"]
 WORLDS = yaml.safe_load(Path(__file__).with_name("example_worlds.yml").read_text(encoding="utf-8"))
 EXAMPLES = {path.stem: constant(path, "EXAMPLES") for path in MODULES}

@@ -15,6 +15,8 @@ import pytest
 from ansible_collections.pvelab.proxmox.tests import importer
 from ansible_collections.pvelab.proxmox.tests.lab import BIN, ROOT
 
+pytestmark = pytest.mark.release
+
 
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:

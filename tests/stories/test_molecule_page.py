@@ -15,6 +15,8 @@ import pytest
 
 from ansible_collections.pvelab.proxmox.tests.lab import BIN, ROOT, Lab
 
+pytestmark = pytest.mark.release
+
 PAGE = (ROOT / "docs/molecule.md").read_text(encoding="utf-8")
 FILES = dict(re.findall(r"^`(crew/[^`]+)`:\n\n```yaml\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL))
 # Stands in for lab/lab of a clone: it writes down each call, and a node that is up already as the machine's.

@@ -24,6 +24,8 @@ from ansible_collections.pvelab.proxmox.tests.integration.awx_parts import (
 )
 from ansible_collections.pvelab.proxmox.tests.lab import BIN, ROOT
 
+pytestmark = pytest.mark.release
+
 AUTH = {
     "controller_host", "controller_username", "controller_password", "controller_oauthtoken", "controller_config_file",
     "validate_certs", "request_timeout",
