@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The documentation: `make docs` and `make docs-pages`.
 
-tools/docs.py pages             write what is made: pages of drills, of community.proxmox, of labnode, and pictures
+tools/docs.py pages             write what is made: pages of drills, of community.proxmox, of labnode
 tools/docs.py check             all that can be seen without running anything: marks, options, pages that are current
 tools/docs.py agree             whether ansible-doc reads the options of both collections as the check does
 tools/docs.py site              build the site into .build/docs/html, and look at its links
@@ -22,7 +22,6 @@ import docs_labnode
 import docs_marks
 import docs_migration
 import docs_options
-import docs_pictures
 import docs_run
 import docs_site
 
@@ -35,7 +34,6 @@ def made() -> dict[Path, str]:
         docs_migration.PAGE: docs_migration.page(),
         docs_labnode.PAGE: docs_labnode.page(),
         **docs_drills.pages(),
-        **docs_pictures.pictures(),
     }
 
 

@@ -181,6 +181,6 @@ def result(name: str) -> str:
 A real run of it on the lab machine ended as `{verdict[1]}`: [the report]({base}/report.html),
 [as text]({base}/report.md). [Reading a report](../reading-a-report.md) says what each part means.
 
-![The time line of a real run of {name}]({base}/timeline.svg)
+![A real run of {name}]({base}/report.svg)
 
 {lines}"""

@@ -281,6 +281,7 @@ _CONTROL = """#!/bin/sh
 cd {state} || exit 1
 echo "$*" >> calls
 [ "$1" != --quiet ] || shift
+[ "$1" != --no-reload ] || shift
 verb=$1
 shift
 case $verb in

@@ -35,6 +35,7 @@ CONTROL = """#!/bin/sh
 cd "$W/units" || exit 1
 echo "$*" >> calls
 [ "$1" != --quiet ] || shift
+[ "$1" != --no-reload ] || shift
 verb=$1
 shift
 case $verb in

@@ -166,8 +166,8 @@ class Systemd:
             )
         )
         shell.write(self.boot_unit, text, 0o644)
-        shell.run(["systemctl", "daemon-reload"])
-        shell.run(["systemctl", "--quiet", "enable", self.boot_unit.name])
+        # The next boot reads it from the disk. To have systemd read all units now takes a slow host a minute.
+        shell.run(["systemctl", "--quiet", "--no-reload", "enable", self.boot_unit.name])
 
     def prove(self) -> float:
         found = shell.unit(self.name, "ActiveState", "NextElapseUSecMonotonic", "Unit", "LoadState")
@@ -188,13 +188,19 @@ class Systemd:
         names = [self.name, f"{self.unit}.service", f"{self.rehearsal}.service"]
         shell.attempt(["systemctl", "reset-failed", *names])
         if self.boot_unit.exists():
-            shell.attempt(["systemctl", "--quiet", "disable", self.boot_unit.name])
+            shell.attempt(["systemctl", "--quiet", "--no-reload", "disable", self.boot_unit.name])
             self.boot_unit.unlink(missing_ok=True)
-            shell.run(["systemctl", "daemon-reload"])
+            # After a boot, or where somebody else had all units read meanwhile, systemd knows it.
+            if self._listed(self.boot_unit.name):
+                shell.run(["systemctl", "daemon-reload"])
+
+    def _listed(self, pattern: str) -> list[str]:
+        """The units that systemd knows by such a name."""
+        out = shell.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", pattern])
+        return [line.split()[0] for line in out.splitlines() if line.strip()]
 
     def left(self) -> list[str]:
-        out = shell.run(["systemctl", "list-units", "--all", "--plain", "--no-legend", "pvelab-*"])
-        names = [line.split()[0] for line in out.splitlines() if line.strip()]
+        names = self._listed("pvelab-*")
         files = [path.name for path in self.units.glob("pvelab-undo*")]
         # The runner itself is one, and goes when it ends.
         return [name for name in {*names, *files} if not name.startswith("pvelab-drill-") and self.plan.run in name]
