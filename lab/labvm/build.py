@@ -210,6 +210,10 @@ def finish(tree: Path, made: Path, log: Path | None = None) -> None:
     """A bootable qcow2 of the tree."""
     run(["chroot", str(tree), "systemctl", "-q", "mask", *recipe.QUIET], log)
     run(["chroot", str(tree), "systemctl", "-q", "enable", "labnode.service"], log)
+    generators = tree / "etc/systemd/system-generators"
+    generators.mkdir(exist_ok=True)
+    for name in recipe.IDLE_GENERATORS:
+        (generators / name).symlink_to("/dev/null")
     kernel = max(path.name for path in (tree / "lib/modules").iterdir())
     root = str(uuid.uuid4())
     _write(tree / "etc/fstab", f"UUID={root} / ext4 noatime,errors=remount-ro 0 1\n")

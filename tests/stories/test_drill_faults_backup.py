@@ -32,6 +32,8 @@ from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import (
 )
 from ansible_collections.pvelab.proxmox.tests.lab import Lab
 
+pytestmark = pytest.mark.release
+
 
 @pytest.fixture(scope="module", autouse=True)
 def drill() -> Iterator[Package]:

@@ -14,6 +14,8 @@ from ansible_collections.pvelab.proxmox.tests.integration.guests_parts import BA
 from ansible_collections.pvelab.proxmox.tests.lab import Lab, finished
 from ansible_collections.pvelab.proxmox.tests.proxy import Proxy, Seen
 
+pytestmark = pytest.mark.release
+
 RANGE = [200, 399]
 
 

@@ -19,6 +19,8 @@ from ansible_collections.pvelab.proxmox.tests.integration.answer_parts import Se
 from ansible_collections.pvelab.proxmox.tests.integration.unit_parts import systemd_takes, unit_of
 from ansible_collections.pvelab.proxmox.tests.lab import ROOT
 
+pytestmark = pytest.mark.release
+
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f admin@example.com"
 ONE, TWO = "52:54:00:00:00:01", "52:54:00:00:00:02"
 PASSWORD = "correct horse battery"

@@ -17,6 +17,8 @@ from ansible_collections.pvelab.proxmox.tests.integration.inventory_parts import
 from ansible_collections.pvelab.proxmox.tests.integration.module_parts import passed
 from ansible_collections.pvelab.proxmox.tests.lab import Lab, until
 
+pytestmark = pytest.mark.release
+
 BOOT_S = 180
 GUEST = {
     "ostype": "l26", "memory": 96, "scsihw": "virtio-scsi-pci", "agent": {"enabled": True}, "boot": ["scsi0"],

@@ -7,7 +7,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ansible_collections.pvelab.proxmox.tests.lab import Lab, failures, stats
+
+pytestmark = pytest.mark.release
 
 PLAY = Path(__file__).with_name("play_of_everything.yml")
 CHANGES = 7

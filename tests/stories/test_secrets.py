@@ -33,6 +33,8 @@ from ansible_collections.pvelab.proxmox.tests.stories.secret_parts import (
     shapes,
 )
 
+pytestmark = pytest.mark.release
+
 SITE = ROOT / "playbooks/site.yml"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f a@b"
 SILENT = "192.0.2.1"  # an address that nobody has

@@ -9,9 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from ansible_collections.pvelab.proxmox.tests.lab import ROOT, Lab
 from ansible_collections.pvelab.proxmox.tests.privileges import carry_out, security_page, typed
 from ansible_collections.pvelab.proxmox.tests.stories.secret_parts import Plays
+
+pytestmark = pytest.mark.release
 
 TOKEN = "ansible@pve!lab"
 
