@@ -243,6 +243,7 @@ def test_one_that_is_not_as_it_should_be(drill: Package, tmp_path: Path, change:
     due = time.monotonic() + change.get("due", 60.0)
     argv = change.get("argv") or [sys.executable, "-Ic", drill.supervisor.WAIT, *words.values(), f"{due:.3f}"]
     with started(*argv) as process:
+        soon(drill.process.life(process.pid).argv, "the kernel has its words, a moment after it is started")
         soon(lambda: Path(argv[3]).exists() if len(argv) > 3 else True, "it has said who it is")
         soon(lambda: "due" not in change or change["due"] > 0 or made.log.exists(), "it is the script")
         start = change.get("start") or drill.process.life(process.pid).start

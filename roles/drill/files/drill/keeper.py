@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import suppress
@@ -28,20 +27,7 @@ def begin(wanted: Plan, path: Path) -> None:
     Trouble where it runs already, or does not begin."""
     if any(life.alive for life in process.read(wanted.home / RUNNER)):
         raise Trouble(f"{wanted.run} runs already ({wanted.home / RUNNER})")
-    door, word = os.pipe()
-    if os.fork() == 0:
-        code = 1
-        try:
-            os.close(door)
-            code = _keep(wanted, path, word)
-        except (OSError, Trouble) as why:
-            print(f"drill: {why}", file=sys.stderr, flush=True)
-        finally:
-            os._exit(code)
-    os.close(word)
-    with open(door, "rb") as file:
-        if not file.read(1):
-            raise Trouble(f"{wanted.run} did not begin; {wanted.home / SAID} says why")
+    process.begin(lambda word: _keep(wanted, path, word), f"{wanted.run} did not begin; {wanted.home / SAID} says why")
 
 
 def _keep(wanted: Plan, path: Path, word: int) -> int:

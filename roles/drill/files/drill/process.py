@@ -10,9 +10,13 @@ from __future__ import annotations
 import os
 import select
 import signal
+import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from .shell import Trouble
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,25 @@ class Life:
         with suppress(ChildProcessError):
             os.waitpid(self.pid, os.WNOHANG)
         return ended
+
+
+def begin(work: Callable[[int], int], lost: str) -> None:
+    """Do some work in a process of its own, whose exit code it returns. It gets a file descriptor, and writes to it as
+    soon as it has begun. Raises Trouble, in the words of `lost`, where it ends before."""
+    door, word = os.pipe()
+    if os.fork() == 0:
+        code = 1
+        try:
+            os.close(door)
+            code = work(word)
+        except (OSError, Trouble) as why:
+            print(f"drill: {why}", file=sys.stderr, flush=True)
+        finally:
+            os._exit(code)
+    os.close(word)
+    with open(door, "rb") as file:
+        if not file.read(1):
+            raise Trouble(lost)
 
 
 def life(pid: int) -> Life:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -64,20 +63,8 @@ def begin(path: Path) -> int:
     if _alive(post):
         raise Trouble(f"{post.beside(LIFE)} names a process that looks already; have it leave first")
     master = _master()
-    door, word = os.pipe()
-    if os.fork() == 0:
-        code = 1
-        try:
-            os.close(door)
-            code = _apart(post, word, master)
-        except (OSError, Trouble) as error:
-            print(f"drill: {error}", file=sys.stderr, flush=True)
-        finally:
-            os._exit(code)
-    os.close(word)
-    with open(door, "rb") as file:
-        if not file.read(1):
-            raise Trouble(f"nobody looks from {post.name}: the process ended before it had begun")
+    lost = f"nobody looks from {post.name}: the process ended before it had begun"
+    process.begin(lambda word: _apart(post, word, master), lost)
     return 0
 
 
