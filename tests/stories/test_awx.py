@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ansible_collections.pvelab.proxmox.tests.integration.awx_controller import Controller
 from ansible_collections.pvelab.proxmox.tests.integration.awx_parts import (
     DATA,
     PLAYBOOK,
@@ -23,6 +22,7 @@ from ansible_collections.pvelab.proxmox.tests.integration.awx_parts import (
     variables,
 )
 from ansible_collections.pvelab.proxmox.tests.lab import BIN, ROOT
+from ansible_collections.pvelab.proxmox.tests.stories.awx_controller import Controller
 
 pytestmark = pytest.mark.release
 

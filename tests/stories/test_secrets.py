@@ -21,8 +21,8 @@ import yaml
 from proxmoxer import ResourceException
 
 from ansible_collections.pvelab.proxmox.tests.integration.module_parts import passed
-from ansible_collections.pvelab.proxmox.tests.integration.privilege_parts import Token
 from ansible_collections.pvelab.proxmox.tests.lab import ROOT, Lab, until
+from ansible_collections.pvelab.proxmox.tests.stories.privilege_parts import Token
 from ansible_collections.pvelab.proxmox.tests.stories.secret_parts import (
     LOCAL,
     PLANTED,

@@ -9,7 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 from ansible_collections.pvelab.proxmox.tests.integration import awx_rules as rules
-from ansible_collections.pvelab.proxmox.tests.integration.awx_fields import (
+from ansible_collections.pvelab.proxmox.tests.stories.awx_fields import (
     ASKED,
     FIELDS,
     JOINED,

@@ -14,6 +14,8 @@ from ansible_collections.pvelab.proxmox.tests.integration.awx_parts import DATA,
 from ansible_collections.pvelab.proxmox.tests.integration.inventory_parts import listed
 from ansible_collections.pvelab.proxmox.tests.lab import Lab
 
+pytestmark = pytest.mark.release
+
 # What is decided by whoever writes a play, or good for one login only.
 NOT_ASKED = {
     "PROXMOX_LOCAL", "PROXMOX_OTP", "PROXMOX_CA_PATH", "PROXMOX_VALIDATE_CERTS", "PROXMOX_API_TIMEOUT",

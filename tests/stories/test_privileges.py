@@ -17,7 +17,8 @@ import pytest
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api import Api
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Failure
 from ansible_collections.pvelab.proxmox.plugins.module_utils.guest_inventory import Wants, survey
-from ansible_collections.pvelab.proxmox.tests.integration.privilege_parts import (
+from ansible_collections.pvelab.proxmox.tests.lab import Lab
+from ansible_collections.pvelab.proxmox.tests.stories.privilege_parts import (
     Privilege,
     Token,
     as_root,
@@ -26,7 +27,8 @@ from ansible_collections.pvelab.proxmox.tests.integration.privilege_parts import
     run,
     trials,
 )
-from ansible_collections.pvelab.proxmox.tests.lab import Lab
+
+pytestmark = pytest.mark.release
 
 DOCUMENTED = documented()
 TRIALS = trials()

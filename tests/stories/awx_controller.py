@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from ansible_collections.pvelab.proxmox.tests.integration.awx_objects import Objects, Wrong
+from ansible_collections.pvelab.proxmox.tests.stories.awx_objects import Objects, Wrong
 
 TOKEN = "a token of the test"
 VERSION = "24.6.1"

@@ -13,6 +13,8 @@ import pytest
 
 from ansible_collections.pvelab.proxmox.tests.lab import Lab, until
 
+pytestmark = pytest.mark.release
+
 VMIDS = itertools.count(300)
 INSTALLED = Path(sysconfig.get_path("purelib"), "ansible_collections/community/proxmox")
 

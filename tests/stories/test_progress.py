@@ -19,7 +19,8 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.core.progress impor
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Call
 from ansible_collections.pvelab.proxmox.tests.integration.api_parts import SECRET, Certificate, api_for
 from ansible_collections.pvelab.proxmox.tests.integration.bad_server import Answer, BadServer
-from ansible_collections.pvelab.proxmox.tests.integration.progress_parts import (
+from ansible_collections.pvelab.proxmox.tests.lab import ROOT, until
+from ansible_collections.pvelab.proxmox.tests.stories.progress_parts import (
     ERASE,
     SAID,
     SlowNode,
@@ -27,7 +28,6 @@ from ansible_collections.pvelab.proxmox.tests.integration.progress_parts import 
     command,
     environment,
 )
-from ansible_collections.pvelab.proxmox.tests.lab import ROOT, until
 
 BAR = "[##########..........]"
 
