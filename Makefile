@@ -88,7 +88,12 @@ test: dev ## Run everything below, and show one summary
 .PHONY: test-all nested storage network
 LABS ?= nested stories drills storage network node
 test-all: dev lab-env ## `make test`, then the scenarios that need a lab machine (LABS), and one summary
-	@python tools/test_all.py $(PARTS) --then $(LABS)
+	@python tools/test_all.py $(PARTS) --then lab-image --then $(LABS)
+
+# A stage of its own: it takes all processors, and a story beside it would wait for one.
+.PHONY: lab-image
+lab-image: dev lab-env
+	@lab/lab build
 
 nested: dev lab-env ## Scenario `nested`: the host's half on a real kernel, in a lab machine of its own (builds it once)
 	@labnode/image/build

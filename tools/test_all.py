@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Runs parts of `make test` side by side, shows each one's end, the whole output of what failed, and one summary.
 
-tools/test_all.py PART… [--then PART…]      those after --then begin when the others have ended; the first of them is
-                                            the longest, and the others leave it the processors that it wants
+tools/test_all.py PART… [--then PART…]…     those after --then begin when the ones before it have ended; the first of
+                                            them is the longest, and the others leave it the processors that it wants
 
 What a part prints is in .build/results/PART.log meanwhile, each line with its time.
 """
@@ -116,8 +116,19 @@ def side_by_side(wanted: list[tuple[str, int]], running: dict[str, subprocess.Po
     return parts
 
 
+def stages(arguments: list[str]) -> list[list[tuple[str, int]]]:
+    """The parts that run side by side, each with its niceness, one stage after the other."""
+    found: list[list[tuple[str, int]]] = [[]]
+    for word in arguments:
+        if word == "--then":
+            found.append([])
+        else:
+            later = len(found) > 1 and found[-1]
+            found[-1].append((word, NICE if later else 0))
+    return [stage for stage in found if stage]
+
+
 def main(arguments: list[str]) -> int:
-    at = arguments.index("--then") if "--then" in arguments else len(arguments)
     RESULTS.mkdir(parents=True, exist_ok=True)
     for old in RESULTS.glob("*.xml"):
         old.unlink()
@@ -126,11 +137,10 @@ def main(arguments: list[str]) -> int:
     running: dict[str, subprocess.Popen[str]] = {}
     groups: list[tuple[list[Part], float]] = []
     try:
-        first, then = arguments[:at], arguments[at + 1 :]
-        for wanted in ([(name, 0) for name in first], [(name, NICE if name != then[0] else 0) for name in then]):
+        for wanted in stages(arguments):
             began = time.monotonic()
-            parts = side_by_side(wanted, running) if wanted else []
-            groups += [(parts, time.monotonic() - began)] if parts else []
+            parts = side_by_side(wanted, running)
+            groups.append((parts, time.monotonic() - began))
     except KeyboardInterrupt:
         return 130
     summary(groups)
