@@ -9,7 +9,7 @@ name: progress
 type: notification
 author:
   - The pvelab.proxmox contributors (!UNKNOWN)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Show how far long tasks are
 description:
   - In a terminal it draws one line at the bottom, with a bar where objects are counted, how many of them are done,

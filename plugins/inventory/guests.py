@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: guests
 author:
   - The pvelab.proxmox contributors (!UNKNOWN)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: The guests of a Proxmox VE cluster as hosts
 description:
   - Makes a host of each virtual machine and container that the user may see, with what the cluster knows of it as

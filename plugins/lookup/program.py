@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: program
 author:
   - The pvelab.proxmox contributors (!UNKNOWN)
-version_added: 0.1.0
+version_added: 1.0.0
 short_description: Make one file of a Python package
 description:
   - Puts the C(.py) files of a package together as an archive that Python runs (C(python3 name.pyz)), and gives back its

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: answer_certificate
 short_description: Keep a certificate that the installer of Proxmox VE knows by its fingerprint
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes a key and a certificate that signs itself, and tells the SHA-256 fingerprint that
     C(proxmox-auto-install-assistant prepare-iso --cert-fingerprint) takes.

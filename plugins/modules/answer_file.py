@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: answer_file
 short_description: Write an answer file for the unattended installation of Proxmox VE
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Writes the file that tells the installer of Proxmox VE what it would otherwise ask for, and checks it as thoroughly
     as C(proxmox-auto-install-assistant validate-answer) would, and beyond, before a machine is erased for it.

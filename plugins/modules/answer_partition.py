@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: answer_partition
 short_description: Put an answer file on an image of a partition for the installer of Proxmox VE
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes an image of a file system with nothing but the answer file, which the installer finds by its label when its
     ISO was prepared with C(--fetch-from partition).

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: answer_rules
 short_description: Say by what the answer server tells the machines apart that ask it
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Writes the table of hosts that the answer server of the role C(pvelab.proxmox.installer) reads with each request.
   - A host is the one that asks if everything that its entry says is true of it. Where O(hosts[].macs) has several

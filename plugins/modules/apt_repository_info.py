@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: apt_repository_info
 short_description: Look at a package repository before a host trusts it
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Asks a repository of Debian packages, from the host that the task runs on and with the apt of that host, whether it
     can be reached, is signed by the given key, has the wanted components, and is neither out of date nor from the

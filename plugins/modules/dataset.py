@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: dataset
 short_description: Make, change and remove ZFS file systems and volumes
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes a file system or a volume in a ZFS pool, and keeps its properties.
   - A pool's own file system, which has the pool's name, can be changed like any other.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: directory_storage
 short_description: Make a directory with a file system of its own for images
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes a file system on a disk or partition and mounts it, now and at every boot, by its UUID.
   - A file system of the right type that is on the device already is taken as it is.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: disk_info
 short_description: Look at the disks of a host and what is on them
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Tells of each disk of the host its lasting names, its size and kind, what is on it and who uses it.
   - It runs on the host itself.

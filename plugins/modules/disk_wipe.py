@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: disk_wipe
 short_description: Empty a disk, so that a pool can be made of it
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Removes the partition table, file systems and labels of LVM, ZFS and RAID from a disk or partition.
   - Refuses a disk that the running system is on, and one that anything uses; O(allow_data_loss) does not change that.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: drill_abort
 short_description: Undo every failure drill of a host
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Ends a failure drill that runs, undoes what any drill has armed, and disarms it.
   - May be run at any time, and again. Where nothing runs and nothing is armed it does nothing.

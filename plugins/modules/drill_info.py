@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: drill_info
 short_description: Look at the failure drills of a host
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Tells which failure drills the host has run, how they went, whether one runs now, and whether the way back of one is
     armed.

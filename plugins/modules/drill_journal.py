@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: drill_journal
 short_description: Put what was seen from outside into the journal of a failure drill
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Adds to a journal what M(pvelab.proxmox.drill_vantage) has seen from a machine that the drill did not break, with
     all times by the clock of the host, and by how much that may be wrong.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: drill_report
 short_description: Write the report of a failure drill
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Turns the journal of a failure drill, and the samples beside it, into files that people and other programs read.
   - C(report.html) is one file without scripts that needs nothing from elsewhere, with a timeline and plots.

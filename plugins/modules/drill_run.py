@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: drill_run
 short_description: Start a failure drill on a host
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Starts one failure drill as a service of systemd, or where the plan says C(supervisor=process), as processes of the
     user. From then on the host does all of it by itself, and the module does not wait;

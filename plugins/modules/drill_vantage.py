@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: drill_vantage
 short_description: Look at a host from outside while a failure drill runs on it
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Starts a process on this machine that asks a host and its guests up to ten times a second whether they answer, and
     ends it. M(pvelab.proxmox.drill_journal) puts what it has seen into the journal of the drill.

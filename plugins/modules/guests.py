@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: guests
 short_description: Create, change, start, stop and remove many virtual machines at once
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Brings a whole list of virtual machines to the state that the task describes, as fast as the nodes allow. Each entry
     has the options of M(pvelab.proxmox.vm) and means the same as a task of that module.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: hugepages
 short_description: Set memory aside as huge pages on a host
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Sets how many huge pages of a size the host that the task runs on has, now and for the next boot.
   - Guests use them with the option C(hugepages). Same-page merging and ballooning do not work on them.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: hypervisor_info
 short_description: Look at a host as the layers of a hypervisor
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Tells of the host that it runs on, from the bottom up, what it runs under, what its hardware can do, its kernel,
     the engine, the guests' processes, the services that manage them, and what carries their traffic and disks.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: isolation_info
 short_description: Verify on a host what keeps its guests apart
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Looks, for each guest that runs on this host, at its cgroup, the processors that its vCPU threads may use, and its
     memory, and says where that differs from the options of its configuration file.

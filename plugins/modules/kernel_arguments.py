@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: kernel_arguments
 short_description: Set arguments of the kernel for the next boot
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Sets arguments that the boot loader of the host that the task runs on hands to the kernel, such as those for the
     IOMMU and for huge pages. They hold from the next boot on.

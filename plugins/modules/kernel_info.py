@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: kernel_info
 short_description: Look at the kernels of a host
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Tells which kernel runs on the host that the task runs on, which are installed, and whether it has to be rebooted to
     run the one that it should.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: ksm
 short_description: Set how a host merges equal pages of memory
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Sets the kernel's same-page merging on the host that the task runs on, now and for the next boot, or leaves it to
     the daemon C(ksmtuned).

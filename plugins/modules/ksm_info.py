@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: ksm_info
 short_description: Look at what same-page merging saves on a host
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Tells how the kernel of the host that the task runs on merges equal pages of memory, what that saves, and what of it
     comes from which guest.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: memory_policy
 short_description: Set how a host deals with scarce memory
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Sets what the kernel of the host that the task runs on does when memory gets scarce, now and for the next boot.
   - What is not named is not managed.

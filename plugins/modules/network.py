@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: network
 short_description: Describe the network of a host, with a way back
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Writes bridges, bonds, VLANs and addresses into C(/etc/network/interfaces) as ifupdown2 reads it, and reloads them.
   - What the file holds beside that stays byte for byte, comments and the stanzas of others among it.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: network_confirm
 short_description: Keep a change of a host's network
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Confirms a change that M(pvelab.proxmox.network) has made, so that the host does not go back to the old network.
   - That this module reaches the host is the proof that the new network works; run it over a new connection.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: network_path_info
 short_description: Follow the traffic of a guest to the wire
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Follows a network card of a guest through the host, from its tap over the firewall's bridge, the bridge and its VLAN
     to the bond and the network cards, and says where the way ends and why.

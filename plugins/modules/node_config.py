@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: node_config
 short_description: Set options of a node
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Sets the options that Proxmox VE keeps for each node, such as the share of memory from which on it takes memory back
     from guests (ballooning).

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: package_repair
 short_description: Finish what an interrupted package manager left half done
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Configures packages that were unpacked and no more, and installs what they lack, on the host that the task runs on.
   - Without that, apt refuses every further work after a power failure or a lost connection. Nothing is ever removed.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: swap
 short_description: Keep swap space in a file or on a device
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Makes swap space in a file or on a partition or logical volume of the host that the task runs on, and uses it now
     and at every boot. How readily the kernel swaps is set with M(pvelab.proxmox.memory_policy).

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: thin_pool
 short_description: Make, grow, watch and remove LVM thin pools
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes a thin pool in a volume group, grows its data and its metadata, and settles what happens when it fills up.
   - A pool never shrinks. Sizes are least sizes, so that a pool which has grown by itself is left as it is.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: upgrade_info
 short_description: Look at what an upgrade of a host would do
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Lets apt simulate a dist-upgrade of the host that the task runs on, with the lists that it has now.
   - Tells which packages come, change and go, and whether it would lead to another release of Debian or Proxmox VE.

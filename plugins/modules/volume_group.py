@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: volume_group
 short_description: Make, extend, reduce and remove LVM volume groups
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes a volume group of disks or partitions, and brings it to exactly those that are named.
   - A device that joins is emptied first. What is on it is named, and is lost only with O(allow_data_loss=true).

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: zfs_arc
 short_description: Limit the cache of ZFS on a host
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Sets how much memory ZFS takes for its cache on the host that the task runs on, now and for the next boot.
   - Other options in the file for the boot stay as they are. Where the root file system is ZFS, the initramfs is made

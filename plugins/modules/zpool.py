@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: zpool
 short_description: Make, import, extend, repair, export and remove ZFS pools
-version_added: 0.1.0
+version_added: 1.0.0
 description:
   - Makes a ZFS pool of mirrors, RAID-Z groups or single disks, with logs, caches and spares.
   - Imports a pool that is there but exported. Adds groups of devices, and devices to mirrors.

@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = r"""
 module: zram
 short_description: Keep swap space in compressed memory
-version_added: 0.2.0
+version_added: 1.0.0
 description:
   - Makes a device of compressed memory on the host that the task runs on and swaps to it, now and at every boot,
     through systemd's C(zram-generator) (the package systemd-zram-generator).

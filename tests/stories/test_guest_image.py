@@ -208,6 +208,29 @@ def test_settings_agent_and_power_button(guest: Guest) -> None:
     assert verdict.intact == verdict.acked > 0
 
 
+def test_a_shell_answers_on_the_second_serial_port(guest: Guest) -> None:
+    port = f"{guest.folder}/serial1"
+    guest.start("-chardev", f"socket,id=second,path={port},server=on,wait=off", "-serial", "chardev:second")
+    wait_for("guest agent", guest.agent_is_up)
+    heard = b""
+    with socket.socket(socket.AF_UNIX) as link:
+        link.settimeout(1)
+        link.connect(port)
+
+        def answered() -> bool:
+            nonlocal heard
+            # What is typed before the shell reads is nobody's.
+            link.sendall(b"echo shell-$((6 * 7))\n")
+            try:
+                heard += link.recv(4096)
+            except TimeoutError:
+                return False
+            return b"shell-42" in heard
+
+        wait_for(f"answer of the shell: {heard!r}", answered)
+    assert canary.parse_serial((guest.folder / "serial.1").read_text(errors="replace")), "the first port is its own"
+
+
 def test_nothing_acknowledged_is_lost_when_qemu_is_killed(guest: Guest) -> None:
     for _ in range(2):
         guest.start()
