@@ -147,7 +147,7 @@ contract: dev ## labnode against recordings from a real Proxmox VE node
 
 # One process more than the others, because much of what it does is waiting for guests and nodes; and what takes longest
 # first, so that no process ends long after the others.
-LONGEST := $(addprefix tests/integration/test_,$(addsuffix .py,inventory drill_runner drill_pulses guests vm_config))
+LONGEST := $(addprefix tests/integration/test_,$(addsuffix .py,inventory drill_runner guests vm_config))
 integration: dev ## The collection against a running labnode
 	@mkdir -p $(RESULTS)
 	@$(PYTEST) -n 3 --no-loadscope-reorder --junit-xml=$(RESULTS)/integration.xml $(LONGEST) tests/integration tests/bench

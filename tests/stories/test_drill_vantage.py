@@ -19,7 +19,8 @@ import pytest
 
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core import drill_outside
 from ansible_collections.pvelab.proxmox.tests.integration.drill_lag import lagging
-from ansible_collections.pvelab.proxmox.tests.integration.drill_outside import (
+from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import Package, package, soon
+from ansible_collections.pvelab.proxmox.tests.stories.drill_outside import (
     Api,
     Server,
     environment,
@@ -28,7 +29,6 @@ from ansible_collections.pvelab.proxmox.tests.integration.drill_outside import (
     program,
     seen,
 )
-from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import Package, package, soon
 from ansible_collections.pvelab.proxmox.tests.unit import drill_journals as made
 
 AHEAD_S = 3737.25
