@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether KVM works is found out beside everything else, within a time that suits the machine."""
+"""Whether KVM works, and is worth it, is found out beside everything else, by comparison."""
 
 from __future__ import annotations
 
@@ -10,17 +10,8 @@ from pathlib import Path
 import pytest
 from machine_lab import Lab, until
 
-from labnode.machine.accel import kvm_works, time_limit
+from labnode.machine.accel import DONE, kvm_works
 from labnode.machine.model import Qemu
-
-
-@pytest.mark.parametrize(
-    ("told_in", "limit"),
-    [(0.02, 2.0), (0.2, 2.0), (0.4, 4.0), (2.0, 20.0), (60.0, 30.0)],
-    ids=["fast", "where 2 s suffice", "slow", "emulated itself", "never for ever"],
-)
-def test_a_slow_machine_gets_more_time(told_in: float, limit: float) -> None:
-    assert time_limit(told_in) == limit
 
 
 def program(path: Path, text: str) -> str:
@@ -33,6 +24,19 @@ async def test_the_probe_tells_a_guest_that_runs_from_one_that_does_not(lab: Lab
     assert await kvm_works(lab.machines.qemu.binary, timeout=30, accel="tcg")
     ended = program(tmp_path / "ended", "exit 1")
     assert not await kvm_works(ended, timeout=30, accel="tcg")
+
+
+@pytest.mark.parametrize(("takes_s", "works"), [(0.0, True), (0.4, True), (20.0, False)])
+async def test_kvm_that_is_much_slower_than_emulation_is_none(tmp_path: Path, takes_s: float, works: bool) -> None:
+    text = f'case "$*" in *tcg*) sleep 0.5;; *) sleep {takes_s};; esac; exit {DONE}'
+    before = asyncio.get_running_loop().time()
+    assert await kvm_works(program(tmp_path / "qemu", text), accel="other") is works
+    assert asyncio.get_running_loop().time() - before < 15
+
+
+async def test_kvm_is_given_its_time_where_nothing_can_be_emulated(tmp_path: Path) -> None:
+    text = f'case "$*" in *tcg*) exit 1;; *) sleep 0.5;; esac; exit {DONE}'
+    assert await kvm_works(program(tmp_path / "qemu", text), accel="other")
 
 
 async def test_a_probe_that_hangs_is_given_up_and_leaves_no_process(tmp_path: Path) -> None:
