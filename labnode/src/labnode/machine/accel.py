@@ -65,16 +65,11 @@ async def kvm_works(qemu: str, timeout: float = MOST_S, accel: str = "kvm") -> b
 async def _compared(qemu: str, accel: str, disk: int, timeout: float) -> bool:
     clock = asyncio.get_running_loop().time
     before = clock()
-    tried, other = (
-        asyncio.create_task(_exit_code(_probe_argv(qemu, name, disk), disk, timeout)) for name in (accel, "tcg")
-    )
+    tried, other = (asyncio.create_task(_exit_code(_probe_argv(qemu, name, disk), disk)) for name in (accel, "tcg"))
     try:
-        await asyncio.wait({tried, other}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({tried, other}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         emulated = clock() - before if other.done() and other.result() == DONE else None
-        if emulated is not None:
-            await asyncio.wait({tried}, timeout=(SLOWER - 1) * emulated)
-        else:
-            await asyncio.wait({tried})
+        await asyncio.wait({tried}, timeout=(SLOWER * emulated if emulated else timeout) - (clock() - before))
         code = tried.result() if tried.done() else None
         word = "which was first" if emulated is None else f"which took {emulated:.1f} s emulated"
         logger.info("a guest was tried with %s: exit code %s after %.1f s, %s", accel, code, clock() - before, word)
@@ -91,16 +86,14 @@ def _probe_argv(qemu: str, accel: str, disk: int) -> list[str]:
     return [*argv, "-drive", f"file=/proc/self/fd/{disk},format=raw,if=ide,snapshot=on"]
 
 
-async def _exit_code(argv: list[str], disk: int, timeout: float) -> int | None:
-    """None where it took too long; it is killed then, as it is when labnode is."""
+async def _exit_code(argv: list[str], disk: int) -> int:
+    """Whoever gives up waiting for it has it killed, as labnode has when it stops."""
     quiet = asyncio.subprocess.DEVNULL
     process = await asyncio.create_subprocess_exec(
         *bound(argv), stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True, pass_fds=[disk]
     )
     try:
-        return await asyncio.wait_for(process.wait(), timeout)
-    except TimeoutError:
-        return None
+        return await process.wait()
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
