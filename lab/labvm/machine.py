@@ -45,7 +45,7 @@ class Hardware:
 
 def look(memory_mib: int = 4096, cpus: int | None = None, kvm: str = "auto") -> Hardware:
     """This machine's hardware; `cpus` None: two, or one where they are emulated. /dev/kvm being there proves nothing,
-    so a guest is run with it under a time limit."""
+    so a guest is run with it, and beside it one without."""
     path = shutil.which(BINARY)
     if path is None:
         raise LabError(f"program '{BINARY}' is missing: apt install qemu-system-x86")
