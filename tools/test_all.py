@@ -24,7 +24,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / ".build/results"
 LANES = 2
-NICE = 5
+NICE = 10
 
 
 @dataclass(frozen=True)

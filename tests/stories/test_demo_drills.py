@@ -15,6 +15,8 @@ import pytest
 from ansible_collections.pvelab.proxmox.tests.lab import BIN
 from ansible_collections.pvelab.proxmox.tests.stories.demo_parts import ROOT, Demo, living_lab
 
+pytestmark = pytest.mark.release
+
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Demo]:

@@ -12,6 +12,8 @@ import pytest
 from ansible_collections.pvelab.proxmox.tests.integration.vm_parts import done, engine, module, refused
 from ansible_collections.pvelab.proxmox.tests.lab import ROOT, Lab, finished, orphans, until
 
+pytestmark = pytest.mark.release
+
 BOOT_S = 120.0
 
 
