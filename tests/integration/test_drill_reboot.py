@@ -50,8 +50,8 @@ def _back(seen: Any) -> str | None:
     return f"write {acks[-1].seq}" if acks and time.monotonic() - acks[-1].at < 0.2 else None
 
 
-def goes_down(host: Host, **more: Any) -> None:
-    """Begin a run in a process of its own, and wait until it is gone."""
+def goes_down(host: Host, **more: Any) -> float:
+    """Begin a run in a process of its own, and wait until it is gone: by the run's clock, not later than then."""
     pid = os.fork()
     if not pid:
         try:
@@ -59,6 +59,7 @@ def goes_down(host: Host, **more: Any) -> None:
         finally:
             os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    return float(host.drill.clock.now())
 
 
 def comes_up(host: Host, **more: Any) -> dict[str, Any]:
@@ -73,7 +74,7 @@ def comes_up(host: Host, **more: Any) -> dict[str, Any]:
 
 def test_it_goes_on_where_it_was(host: Host) -> None:
     alone = {"bystanders": []}
-    goes_down(host, **alone)
+    gone = goes_down(host, **alone)
     left = json.loads((host.home / "handover.json").read_text())
     assert json.loads((host.home / "journal.json").read_text())["verdict"] is None
     data = comes_up(host, **alone)
@@ -85,7 +86,7 @@ def test_it_goes_on_where_it_was(host: Host) -> None:
     assert data["marks"]["inject"] <= left["at"] + 0.01 < data["marks"]["verified"]
     (victim,) = [row for row in data["guests"] if row["vmid"] == 103]
     ((outage,), heard) = (victim["outages"], victim["canary"])
-    assert outage["from"] <= left["at"] + 0.01 < outage["to"], "one outage, from before the boot until after it"
+    assert outage["from"] <= gone + 0.01 < outage["to"], "one outage, from before the boot until after it"
     assert (heard["checked"], heard["lost"], heard["corrupt"]) == (True, [], [])
     assert host.systemd.units() == []
 

@@ -21,13 +21,24 @@ DAEMONS = ("chrony", "systemd-timesyncd", "ntpsec", "ntp", "openntpd")
 WATCHED = Path("/run/watchdog-mux.active")
 SECONDS, LIMIT_S = 45, 60
 
-# The wall clock ahead of the time since the boot, in nanoseconds. /proc/uptime counts hundredths of a second.
+# The wall clock ahead of the time since the boot, in nanoseconds: of several looks the one that was interrupted least.
+# /proc/uptime counts hundredths of a second.
 AHEAD = """\
+best=
+for _look in 1 2 3 4 5 6 7 8 9 10; do
 read -r up _idle < /proc/uptime
 now=$(date +%s%N)
-ahead=$((now - ${up%.*}${up#*.}0000000))"""
-SET = """\
-date --utc --set="@${right%?????????}.${right#"${right%?????????}"}" > /dev/null"""
+read -r then _idle < /proc/uptime
+up=${up%.*}${up#*.} then=${then%.*}${then#*.}
+if [ -z "$best" ] || [ "$((then - up))" -lt "$best" ]; then
+best=$((then - up)) ahead=$((now - (up + then) * 5000000))
+fi
+[ "$best" -gt 2 ] || break
+done"""
+# By so many nanoseconds; date itself looks and sets, so that nothing passes in between.
+STEP = """\
+date --utc --set="$(printf '%s%d.%09d' "${step%%[0-9]*}" $((${step#-} / 1000000000)) $((${step#-} % 1000000000)))\
+ seconds" > /dev/null"""
 
 
 def ahead() -> float:
@@ -69,7 +80,7 @@ def _inject(kept: Path, seconds: int, daemons: list[str]) -> str:
     stop = [f"systemctl stop {' '.join(map(quote, daemons))}"] if daemons else []
     # What was right is on the disk before anything is wrong. It holds for this boot only.
     keep = f'echo "$ahead $(cat /proc/sys/kernel/random/boot_id)" > {quote(str(kept))}\nsync {quote(str(kept))}'
-    return "\n".join([*stop, AHEAD, keep, f"right=$((now + {seconds}000000000))", SET])
+    return "\n".join([*stop, AHEAD, keep, f"step={seconds}000000000", STEP])
 
 
 def _undo(kept: Path, daemons: list[str]) -> str:
@@ -81,9 +92,8 @@ def _undo(kept: Path, daemons: list[str]) -> str:
         # After a boot the clock is the machine's own, which was not set.
         'if [ "$boot" = "$(cat /proc/sys/kernel/random/boot_id)" ]; then',
         AHEAD,
-        "off=$((ahead - was))",
-        "right=$((now - off))",
-        f'if [ "$off" -gt 1000000000 ] || [ "$off" -lt -1000000000 ]; then {SET} || code=1; fi',
+        "step=$((was - ahead))",
+        f'if [ "$step" -gt 1000000000 ] || [ "$step" -lt -1000000000 ]; then {STEP} || code=1; fi',
         "fi",
         f'[ "$code" != 0 ] || rm -f {name}',
         "fi",
