@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from .api_errors import Interrupted, Locked
+from .api_errors import Held, Interrupted, Locked
 from .api_termination import Bell
 from .core import complaints
 from .core.fleet import Need, Schedule, need
@@ -189,6 +189,8 @@ class View:
         while True:
             try:
                 return self._do(step, wants)
+            except Held:
+                raise
             except Locked as locked:
                 if complaints.config_lock(locked.msg) or self._gate is None or self._kept.clock() >= give_up:
                     raise

@@ -26,6 +26,12 @@ class Locked(Failure):
     again: ClassVar[bool] = True
 
 
+class Held(Locked):
+    """The lock of the guest itself was waited for, and is still there. To try at once again is of no use."""
+
+    again: ClassVar[bool] = False
+
+
 class Stale(Failure):
     """The object changed between the read and the write (digest). Nothing was done."""
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 from urllib.parse import unquote
 
-from .api_errors import Locked, NotFound
+from .api_errors import Held, Locked, NotFound
 from .api_tasks import Upid, upid
 from .api_wire import Reply, Request
 from .core import complaints
@@ -37,7 +37,8 @@ class Locks:
         self._pause = pause
 
     def wait(self, locked: Locked, request: Request, give_up: float, limit_s: float) -> None:
-        """Return when the lock is gone. Raises Locked: after ``give_up`` (on the clock), or when nobody holds it."""
+        """Return when the lock is gone. Raises Held after ``give_up`` (on the clock) and when no task holds it; Locked
+        when it has only just gone."""
         found = _GUEST.fullmatch(request.path)
         lock = complaints.config_lock(locked.msg)
         if found is None or lock is None:
@@ -89,5 +90,5 @@ class Locks:
         return next((u for u in tasks if u.id == vmid), next((u for u in tasks if u.kind in _OF_OTHERS), None))
 
     @staticmethod
-    def _error(locked: Locked, msg: str) -> Locked:
-        return Locked(msg, status=locked.status, request=locked.request, task_log=locked.task_log)
+    def _error(locked: Locked, msg: str) -> Held:
+        return Held(msg, status=locked.status, request=locked.request, task_log=locked.task_log)

@@ -7,8 +7,8 @@ go on when; here are the threads that do it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -17,19 +17,13 @@ from . import fleet_plan
 from .core.fleet import UP, Schedule, Window
 from .core.fleet_entries import Entry, entries
 from .core.fleet_ids import Ids
-from .core.fleet_report import Partly, Told, report
+from .core.fleet_report import Told, ended, warnings
 from .core.progress import Progress
 from .core.reconcile import Outcome, Params, Resource, reconcile
 from .core.steps import Failure
 from .fleet_survey import choose_vmid, free_memory, survey, unlisted
+from .fleet_threads import FIRST, MOST, OLDEST_S, ROUNDS, Shift, attempt
 from .fleet_twins import settle
-
-MOST = 16
-FIRST = 8.0
-# What was read longer ago is read again before a guest is changed.
-OLDEST_S = 5.0
-# How often work is taken up again that the network or a lock has ended.
-ROUNDS = 3
 
 
 def work(resource: Resource, api: Any, params: Params, check: bool) -> dict[str, Any]:
@@ -47,13 +41,9 @@ def work(resource: Resource, api: Any, params: Params, check: bool) -> dict[str,
             fleet.act()
             if fleet.failed and params["on_failure"] == "rollback":
                 fleet.roll_back()
-        api.warnings += [*fleet.notes, *fleet.warnings()]
-    told = list(fleet.told.values())
-    if crew.bell.rung():
-        raise Partly(told, ["The run was interrupted. Run it again for the rest."])
-    if fleet.failed:
-        raise Partly(told)
-    return report(told)
+        told = list(fleet.told.values())
+        api.warnings += [*fleet.notes, *warnings(told)]
+    return ended(told, interrupted=crew.bell.rung())
 
 
 @dataclass
@@ -78,11 +68,6 @@ class _Fleet:
     def failed(self) -> list[str]:
         """The guests that failed so far."""
         return [name for name, told in self.told.items() if told.failure]
-
-    def warnings(self) -> Iterable[str]:
-        """Each with the guest that it is about."""
-        for name, told in self.told.items():
-            yield from (w if name in w else f"guest {name}: {w}" for w in dict.fromkeys(told.warnings))
 
     def foresee(self) -> None:
         """Read and plan each guest. Nothing is written. What cannot be done is known after that."""
@@ -156,66 +141,34 @@ class _Fleet:
             free_memory(self.crew.looking(), starting),
             int(self.params.get("batch") or 0),
         )
-        gate = self.crew.gate(schedule)
-        with ThreadPoolExecutor(self.threads) as pool:
-            try:
-                self._all(schedule, gate, pool)
-            except BaseException:
-                # Nobody is to wait any more for what has come to its end here.
-                self.crew.bell.ring()
-                raise
+        Shift(self.crew, schedule, self.threads, self._one, self._halted, partial(self._tell, len(jobs))).work()
         self.notes += schedule.notes
         for name in schedule.left:
             self.told[name].outcome = None
             self.told[name].failure = Failure(schedule.halted, doing=f"begin with guest {name}")
 
-    def _all(self, schedule: Schedule, gate: Any, pool: ThreadPoolExecutor) -> None:
-        running: dict[Future[None], str] = {}
-        while True:
-            with gate.changed:
-                self._halt(schedule)
-                begun = schedule.begin()
-            for name in begun:
-                running[pool.submit(self._one, name, gate)] = name
-            if not running:
-                return
-            over = len(schedule.jobs) - len(schedule.left) - len(running)
-            same = len(self.made) - len(schedule.jobs)
-            failed = len(self.failed)
-            self.progress.tell(done=same + over, running=len(running), failed=failed, total=len(self.made))
-            for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
-                name = running.pop(future)
-                future.result()
-                with gate.changed:
-                    schedule.end(name, self.told[name].failure is None)
-                    gate.changed.notify_all()
+    def _tell(self, jobs: int, over: int, running: int) -> None:
+        total = len(self.made)
+        self.progress.tell(done=total - jobs + over, running=running, failed=len(self.failed), total=total)
 
-    def _halt(self, schedule: Schedule) -> None:
-        if self.crew.bell.rung():
-            schedule.halted = "the run was interrupted before that."
-        elif self.params["on_failure"] != "continue" and self.failed:
-            schedule.halted = f"{self.failed[0]} failed, and on_failure is {self.params['on_failure']}."
+    def _halted(self) -> str:
+        if self.params["on_failure"] == "continue" or not self.failed:
+            return ""
+        return f"{self.failed[0]} failed, and on_failure is {self.params['on_failure']}."
 
-    def _one(self, name: str, gate: Any) -> None:
+    def _one(self, name: str, gate: Any) -> bool:
         """Work on one guest, in a thread of its own."""
         entry, told = self.by_name[name], self.told[name]
         # What this run has made itself is to be seen by what is cloned from it.
         view = self.crew.working(name, gate, 0.0 if entry.source else OLDEST_S)
-        before, told.outcome, told.failure = told.failure, None, None
-        # What was only foreseen has happened or not; what an earlier round said stays.
-        said = told.warnings if before else []
-        try:
-            blocked = gate.schedule.blocked(name)
-            if blocked:
-                raise Failure(blocked, doing=f"create guest {name}")
-            self._done(told, self._worked(entry, view, told), again=before is not None)
-        except Failure as failure:
-            told.done += [s for s in failure.done if s not in told.done]
-            failure.done = told.done
-            told.failure = failure
-        told.warnings = [*said, *view.warnings]
+        well = attempt(told, view.warnings, partial(self._worked, entry, view, told, gate))
+        told.vmid = fleet_plan.vmid_of(told.outcome) or told.vmid
+        return well
 
-    def _worked(self, entry: Entry, view: Any, told: Told) -> Outcome:
+    def _worked(self, entry: Entry, view: Any, told: Told, gate: Any) -> Outcome:
+        blocked = gate.schedule.blocked(entry.called)
+        if blocked:
+            raise Failure(blocked, doing=f"create guest {entry.called}")
         params = self._with_ids(entry, view)
         try:
             return reconcile(self.resource, view, params)
@@ -226,15 +179,6 @@ class _Fleet:
             told.done = [*failure.done]
             settle(self.crew, self.resource, view, entry, own)
             return reconcile(self.resource, view, params)
-
-    @staticmethod
-    def _done(told: Told, outcome: Outcome, *, again: bool) -> None:
-        """What an earlier try has done belongs to the result of the last one, even if nobody knew that it was done."""
-        if (told.done or again) and told.planned is not None:
-            planned = told.planned
-            outcome = Outcome(True, planned.action, outcome.object, [*told.done, *outcome.steps], planned.diff)
-        told.outcome = outcome
-        told.vmid = fleet_plan.vmid_of(outcome) or told.vmid
 
     def roll_back(self) -> None:
         """Remove what this very run has made, the last one first, and nothing else."""

@@ -146,6 +146,8 @@ class Ours:
         """The task, and how it goes about the list."""
         entries = [self._entry(fleet, action, vmid) for vmid in fleet.vmids]
         if action == "snapshot":
+            if self.whole:
+                return {"pvelab.proxmox.snapshots": {"guests": fleet.vmids, "snapname": SNAPSHOT}}
             return looped("pvelab.proxmox.snapshot", entries)
         if self.whole:
             return {"pvelab.proxmox.guests": {"guests": entries}}

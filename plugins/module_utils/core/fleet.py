@@ -52,6 +52,8 @@ def need(step: Call) -> Need:
         keys.add(f"clones of {found['vmid']}")
     if below == "/resize":
         keys.add(f"resizing on {node}")
+    if below == "/snapshot" and step.params.get("vmstate"):
+        keys.add(f"saved memory on {node}")
     return Need("", frozenset(keys))
 
 

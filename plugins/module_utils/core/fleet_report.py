@@ -78,6 +78,20 @@ class Told:
         return f"{called}: {_DONE[outcome.action]} {', '.join(keys)}".rstrip()
 
 
+def ended(told: Sequence[Told], *, interrupted: bool) -> dict[str, Any]:
+    """The result of a run that is over. Raises Partly when something failed or was not begun."""
+    if interrupted:
+        raise Partly(told, ["The run was interrupted. Run it again for the rest."])
+    if any(t.failure for t in told):
+        raise Partly(told)
+    return report(told)
+
+
+def warnings(told: Iterable[Told]) -> list[str]:
+    """Each with the guest that it is about."""
+    return [w if t.name in w else f"guest {t.name}: {w}" for t in told for w in dict.fromkeys(t.warnings)]
+
+
 def _keys(outcome: Outcome) -> list[str]:
     return sorted({**(outcome.diff.get("before") or {}), **(outcome.diff.get("after") or {})})
 

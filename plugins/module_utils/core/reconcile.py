@@ -122,13 +122,14 @@ class Query:
 class Many:
     """A module that works on many objects at once. ``work(target, params, check)`` gives the result's own keys.
 
-    ``entries`` names the option that lists the objects, so that what is wrong in one of them can be told by its name.
+    ``entries`` names the option that lists the objects where each has options of its own, so that what is wrong in one
+    of them can be told by its name.
     """
 
     noun: str
     options: Mapping[str, Any]
     work: Callable[[Any, Params, bool], Mapping[str, Any]]
-    entries: str
+    entries: str = ""
     constraints: Mapping[str, Any] = field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_crew import Crew
-from ansible_collections.pvelab.proxmox.plugins.module_utils.api_errors import Interrupted, Locked
+from ansible_collections.pvelab.proxmox.plugins.module_utils.api_errors import Held, Interrupted, Locked
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_login import Post, SharedLogin
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.fleet import Job, Schedule, Window
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Call, Failure
@@ -139,9 +139,12 @@ def test_a_step_without_a_lock_is_sent_again_and_less_goes_on() -> None:
     crew.working("a", crew.gate(schedule), 0.0).do(START)
     assert len(node.asked) == 3
     assert schedule.window.size == 2
-    node.fails = [Locked("VM is locked (backup).")]
-    with pytest.raises(Locked):
-        crew.working("a", crew.gate(schedule), 0.0).do(START)
+    for last in (Locked("VM is locked (backup)."), Held("VM 100 is locked (backup), and was not released.")):
+        node.asked.clear()
+        node.fails = [last, last]
+        with pytest.raises(Locked):
+            crew.working("a", crew.gate(schedule), 0.0).do(START)
+        assert len(node.asked) == 1, "what has been waited for is not tried again"
 
 
 def test_ids_that_others_had_are_remembered() -> None:
