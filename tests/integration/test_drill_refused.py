@@ -129,3 +129,27 @@ def test_what_changes_before_the_fault_is_refused_too(host: Host, change: Change
     assert (data["verdict"], data["marks"]["inject"]) == ("aborted_preflight", None)
     assert why in data["because"] and remedy in data["because"], data["because"]
     assert list(host.held.iterdir()) == [] and host.systemd.units() == []
+
+
+@pytest.mark.parametrize(
+    ("end", "why"),
+    [
+        ({"exited": 1, "exitcode": 1, "out-data": ""}, "guest 101 does not reach 10.0.0.3 as it is, so nothing"),
+        (None, "the agent of guest 101 does not tell whether it reaches 10.0.0.3: it does not run"),
+    ],
+    ids=["no answer", "no agent"],
+)
+def test_where_nobody_reaches_anybody_nothing_is_learned(host: Host, end: dict[str, Any] | None, why: str) -> None:
+    real = host.node.get
+
+    def ask(_method: str, _path: str, _body: Any = None) -> Any:
+        if end is None:
+            raise host.drill.shell.Trouble("it does not run")
+        return {"pid": 1}
+
+    host.patch.setattr(host.node, "ask", ask, raising=False)
+    host.patch.setattr(host.node, "get", lambda path, **more: end if "exec-status" in path else real(path, **more))
+    data = host.run(reach=[{"from": 101, "to": "10.0.0.3"}], limits={"answer_s": 2})
+    assert (data["verdict"], data["marks"]["inject"]) == ("aborted_preflight", None)
+    assert why in data["because"]
+    untouched(host)

@@ -57,6 +57,8 @@ class Recorder:
         self.kernel: list[tuple[float, str]] = []
         self.events: list[Event] = []
         self.reached: dict[str, list[tuple[float, float | None]]] = {}
+        # Why an agent could not tell the last time that it was asked to.
+        self.untold: dict[str, str] = {}
         self.tries: dict[str, list[Try]] = {}
         self.node_status: str | None = None
         self.cursor = ""
@@ -314,7 +316,8 @@ class Recorder:
                 began = clock.now()
                 try:
                     found = ping(node, int(pair["from"]), str(pair["to"]), int(pair.get("size") or 0))
-                except (Silent, Trouble):
+                except (Silent, Trouble) as why:
+                    self.untold[name] = str(why)
                     continue
                 self.reached.setdefault(name, []).append((began, found))
         node.close()

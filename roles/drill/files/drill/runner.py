@@ -169,6 +169,9 @@ class Runner:
         names = [(pair["from"], where(pair), f"{pair['from']} {where(pair)}") for pair in self.plan.reach]
         self._wait(self.plan.limits.answer_s, lambda: all(self._reached(name) for _from, _to, name in names))
         for source, address, name in names:
+            if not self.recorder.reached.get(name):
+                why = self.recorder.untold.get(name, "it was not asked in time")
+                raise Trouble(f"the agent of guest {source} does not tell whether it reaches {address}: {why}")
             if not self._reached(name):
                 raise Trouble(f"guest {source} does not reach {address} as it is, so nothing could be learned")
 
