@@ -185,6 +185,26 @@ def test_high_availability(drill: Package, tmp_path: Path, sid: str, radius: str
         assert f"managed: {sid} -> take" in refused(drill, rows, "nothing is armed to fence")
 
 
+@pytest.mark.parametrize(("answers", "ok"), [(["unknown", "unknown", "running"], True), (["unknown"] * 99, False)])
+def test_a_node_that_does_not_know_yet_is_asked_again(
+    drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answers: list[str], ok: bool
+) -> None:
+    node, left = FakeNode(), iter(answers)
+    real = node.get
+
+    def get(path: str, **params: Any) -> Any:
+        if params.get("full"):
+            node.guests[1]["qmpstatus"] = next(left)
+        return real(path, **params)
+
+    monkeypatch.setattr(node, "get", get)
+    rows = looked(drill, tmp_path, node, limits={"answer_s": 1})
+    if ok:
+        assert drill.guards.refusal(rows) == "" and next(left, None) is None
+    else:
+        assert "103 is unknown" in refused(drill, rows, "the guests run")
+
+
 def test_all_that_refuse_are_named_at_once(drill: Package, tmp_path: Path) -> None:
     node = FakeNode()
     node.guests[1].update(tags="", lock="clone")

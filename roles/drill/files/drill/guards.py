@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import supervisor
+from . import clock, supervisor
 from .gauges import available_mib
 from .node import Node, Silent
 from .plan import CLASSES, Plan
@@ -92,10 +93,17 @@ def tagged(plan: Plan, node: Node) -> Guard:
 
 
 def runs(plan: Plan, node: Node) -> Guard:
-    """Every guest of the plan runs: one that does not cannot show anything."""
-    rows = {
-        int(row["vmid"]): str(row.get("qmpstatus") or row["status"]) for row in node.get("/nodes/{node}/qemu", full=1)
-    }
+    """Every guest of the plan runs: one that does not cannot show anything.
+
+    A node whose guests are slow to tell it how they are says that it does not know, and is asked again.
+    """
+    ends = clock.now() + plan.limits.answer_s
+    while True:
+        found = node.get("/nodes/{node}/qemu", full=1)
+        rows = {int(row["vmid"]): str(row.get("qmpstatus") or row["status"]) for row in found}
+        if "unknown" not in {rows.get(vmid) for vmid in plan.listed} or clock.now() >= ends:
+            break
+        time.sleep(0.2)
     other = [f"{vmid} is {rows.get(vmid, 'not there')}" for vmid in plan.listed if rows.get(vmid) != "running"]
     return Guard(
         "the guests run",
