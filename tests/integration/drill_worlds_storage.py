@@ -62,11 +62,12 @@ class Thin(Full):
     called = "running"
     programs: ClassVar[dict[str, str]] = {
         "lvs": """case "$*" in
-*lv_size*) echo 1073741824 25.00 monitored ;;
+*lv_size*) echo 1073741824 25.01 monitored ;;
 *full_name*) [ ! -e "$W/made" ] || echo fast/pvelab-filler ;;
 *) [ -e "$W/made" ] ;;
 esac""",
-        "lvcreate": ': > "$W/made"',
+        # It takes whole sectors only.
+        "lvcreate": 'echo "$*" | grep -q -- "--virtualsize [0-9]*s " && : > "$W/made"',
         "lvremove": 'rm -f "$W/made" "$W/held/103"',
         "lvchange": ":",
         "dmsetup": 'echo 0 1 thin-pool 1 2/3 4/4 - $([ -e "$W/made" ] && echo out_of_data_space || echo rw)',

@@ -88,7 +88,7 @@ def thin_pool_full(plan: Plan, _node: Node) -> Fault:
     words = shell.run(["lvs", "--noheadings", "--units", "b", "--nosuffix", *columns, f"{group}/{pool}"]).split()
     free = int(int(words[0]) * (100.0 - float(words[1])) / 100.0)
     monitored = words[2:] == ["monitored"]  # else "not monitored"
-    filler, size = f"{group}/{FILLER}", f"--virtualsize {free + (16 << 20)}b --thinpool {group}/{pool}"
+    filler, size = f"{group}/{FILLER}", f"--virtualsize {(free >> 9) + (16 << 11)}s --thinpool {group}/{pool}"
     full = f"dmsetup status {mapped(group, pool)} | grep -q out_of_data"
     # Without a device of its own the filler could not be removed while the kernel still holds its writes back.
     inject = [f"lvcreate --quiet --yes --wipesignatures n --zero n {size} --name {FILLER}"]
