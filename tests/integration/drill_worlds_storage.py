@@ -66,8 +66,8 @@ class Thin(Full):
 *full_name*) [ ! -e "$W/made" ] || echo fast/pvelab-filler ;;
 *) [ -e "$W/made" ] ;;
 esac""",
-        # It takes whole sectors only.
-        "lvcreate": 'echo "$*" | grep -q -- "--virtualsize [0-9]*s " && : > "$W/made"',
+        # It takes whole sectors only, and zeroing belongs to pools.
+        "lvcreate": 'echo "$*" | grep -v -e --zero | grep -q -e "--virtualsize [0-9]*s " && : > "$W/made"',
         "lvremove": 'rm -f "$W/made" "$W/held/103"',
         "lvchange": ":",
         "dmsetup": 'echo 0 1 thin-pool 1 2/3 4/4 - $([ -e "$W/made" ] && echo out_of_data_space || echo rw)',

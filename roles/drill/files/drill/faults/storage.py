@@ -91,7 +91,7 @@ def thin_pool_full(plan: Plan, _node: Node) -> Fault:
     filler, size = f"{group}/{FILLER}", f"--virtualsize {(free >> 9) + (16 << 11)}s --thinpool {group}/{pool}"
     full = f"dmsetup status {mapped(group, pool)} | grep -q out_of_data"
     # Without a device of its own the filler could not be removed while the kernel still holds its writes back.
-    inject = [f"lvcreate --quiet --yes --wipesignatures n --zero n {size} --name {FILLER}"]
+    inject = [f"lvcreate --quiet --yes --wipesignatures n {size} --name {FILLER}"]
     # Only now: whatever LVM makes in a pool has it monitored again.
     inject += [f"lvchange --monitor n {group}/{pool}"] if monitored else []
     inject += [
