@@ -37,8 +37,6 @@ STORY: list[tuple[str, dict[str, Any]]] = [
     ("snapshot", {"name": "web1", "snapname": "before", "description": "As it was"}),
     ("snapshot", {"name": "web1", "snapname": "before", "description": "As it had been"}),
     ("snapshot", {"name": "web1", "snapname": "before", "state": "absent", "allow_data_loss": True}),
-    ("snapshots", {"guests": ["web1"], "snapname": "all", "description": "As it was"}),
-    ("snapshots", {"guests": ["web1"], "snapname": "all", "state": "absent", "allow_data_loss": True}),
     ("template", {"name": "web1"}),
     ("vm", {"name": "web2", "clone": {"source": "web1"}, "cores": 2}),
     ("vm", {"name": "web2", "state": "absent", "allow_data_loss": True}),
