@@ -69,8 +69,8 @@ def test_image_takes_what_upload_and_download_take() -> None:
 @pytest.mark.parametrize(
     ("options", "method", "path", "named_otherwise"),
     [
-        (snapshot.OPTIONS, "POST", "/nodes/{node}/qemu/{vmid}/snapshot", {}),
-        (snapshot.OPTIONS, "DELETE", "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}", {}),
+        (snapshot.RESOURCE.options, "POST", "/nodes/{node}/qemu/{vmid}/snapshot", {}),
+        (snapshot.RESOURCE.options, "DELETE", "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}", {}),
         (snapshot_rollback.OPTIONS, "POST", "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}/rollback", {}),
         (pool.OPTIONS, "PUT", "/pools", {"delete": "append"}),
         (
@@ -96,7 +96,7 @@ def test_every_parameter_has_an_option(
 
 
 def requests() -> Iterator[Any]:
-    for name in ("image", "node_config", "pool", "snapshot", "snapshot_rollback", "storage", "template"):
+    for name in ("image", "node_config", "pool", "snapshot", "snapshot_rollback", "snapshots", "storage", "template"):
         for case in yaml.safe_load((CASES / f"{name}.yml").read_text(encoding="utf-8")):
             for step in case.get("steps", []):
                 request, sent = next(iter(step.items())) if isinstance(step, Mapping) else (step, {})
