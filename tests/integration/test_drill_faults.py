@@ -200,7 +200,10 @@ def test_a_thin_pool_that_fills_up_holds_back_its_writer_and_nobody_else(host: S
         "lvremove": f"rm {made}",
         "lvchange": f'echo "$2 $3" >> {log}',
         # The pool is full when the writer has come so far that its write is held back.
-        "dmsetup": f"echo 0 1 thin-pool 1 2/3 4/4 - $([ -e {held} ] && echo out_of_data_space || echo rw)",
+        "dmsetup": f"""case $1 in
+status) echo 0 1 thin-pool 1 2/3 4/4 - $([ -e {held} ] && echo out_of_data_space || echo rw) ;;
+wipe_table) echo "$*" > {host.folder}/wiped ;;
+esac""",
         "pkill": "exit 1",
         # Its write is held back by the kernel, so no signal ends it.
         "dd": f"trap '' TERM\ntouch {held}\nwhile [ ! -e {done} ]; do sleep 0.05; done\ntouch {done}.too",
@@ -217,6 +220,8 @@ def test_a_thin_pool_that_fills_up_holds_back_its_writer_and_nobody_else(host: S
     for _time in range(2):
         host.do(fault.undo)
         assert not made.exists()
+    wiped = (host.folder / "wiped").read_text()
+    assert wiped == "wipe_table --force --noflush fast-pvelab--filler\n", "nothing else's writes are to fail"
     said = ["n fast/data", "y fast/data", "y fast/data"] if monitored == "monitored" else []
     assert (log.read_text().splitlines() if log.exists() else []) == said
 

@@ -100,8 +100,11 @@ def thin_pool_full(plan: Plan, _node: Node) -> Fault:
         f"for _round in $(seq 600); do {full} && break; kill -0 $filled || break; sleep 0.2; done",
         "kill $filled 2>/dev/null || true",
     ]
+    # What the kernel holds back would keep the filler open: it is to fail, and nothing of another volume with it.
     undo = [
-        f"! lvs {filler} >/dev/null 2>&1 || {{ pkill -f 'of=/dev/{filler}' || true; lvremove --quiet --yes {filler}; }}"
+        f"! lvs {filler} >/dev/null 2>&1 || {{ pkill -KILL -f 'of=/dev/{filler}' || true",
+        f"dmsetup wipe_table --force --noflush {device(group, FILLER)} || true",
+        f"for _try in 1 2 3; do lvremove --quiet --yes {filler} && break; sleep 1; done; }}",
     ]
     undo += [f"lvchange --monitor y {group}/{pool}"] if monitored else []
     return Fault(
@@ -116,8 +119,14 @@ def thin_pool_full(plan: Plan, _node: Node) -> Fault:
     )
 
 
+def device(group: str, volume: str) -> str:
+    """What the device mapper calls a logical volume."""
+    return f"{group.replace('-', '--')}-{volume.replace('-', '--')}"
+
+
 def mapped(group: str, pool: str) -> str:
-    return f"{group.replace('-', '--')}-{pool.replace('-', '--')}-tpool"
+    """What the device mapper calls the part of a thin pool that has its blocks."""
+    return f"{device(group, pool)}-tpool"
 
 
 def _thin_used(group: str, pool: str) -> float:
