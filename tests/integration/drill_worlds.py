@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from ansible_collections.pvelab.proxmox.tests.integration.drill_clock import DATE
 from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import RUN, Guest, soon
 from ansible_collections.pvelab.proxmox.tests.integration.drill_world import OTHER, VICTIM, World
 
@@ -326,14 +327,7 @@ class ServicesHung(Services):
 
 class Clock(World):
     name = "clock_skew"
-    programs: ClassVar[dict[str, str]] = {
-        "date": """case "$*" in
-+%s%N) echo $(($(/bin/date +%s%N) + $(cat "$W/by"))) ;;
---utc*)
-    at=${2#--set=@}
-    echo $((${at%.*}${at#*.} - $(/bin/date +%s%N))) > "$W/by" ;;
-esac"""
-    }
+    programs: ClassVar[dict[str, str]] = {"date": DATE.format(by="$W/by", date="/bin/date")}
 
     def make(self) -> None:
         self.put({"by": 0, "units/chrony": "LoadState=loaded\nActiveState=active"})

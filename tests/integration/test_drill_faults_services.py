@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.pvelab.proxmox.tests.integration.drill_clock import DATE
 from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import (
     RUN,
     Package,
@@ -42,18 +43,6 @@ kill)
     [ "$1" = --signal=KILL ] || exit 0
     if grep -q Restart=on-failure "$2"; then sed -i "s/MainPID=.*/MainPID=$$/" "$2"
     else sed -i 's/MainPID=.*/MainPID=0/; s/=active/=failed/' "$2"; fi ;;
-*) exit 64 ;;
-esac
-"""
-# A wall clock that is {by} nanoseconds ahead of the machine's.
-_DATE = """#!/bin/sh
-by=$(cat {by})
-case "$*" in
-+%s%N) echo $(($({date} +%s%N) + by)) ;;
-"--utc --set="*" seconds")
-    [ ! -e {by}.refuses ] || exit 1
-    # What the real one makes of it, ten years after the epoch: without the right to set a clock.
-    echo $((by + $({date} --utc --date="1980-01-01 ${{2#--set=}}" +%s%N) - 315532800000000000)) > {by} ;;
 *) exit 64 ;;
 esac
 """
@@ -205,7 +194,7 @@ def by(host: Stands, monkeypatch: pytest.MonkeyPatch, drill: Package) -> Path:
     path = host.folder / "by"
     path.write_text("0\n")
     real = next(str(folder / "date") for folder in (Path("/bin"), Path("/usr/bin")) if (folder / "date").exists())
-    host.program("date", _DATE.format(by=path, date=real))
+    host.program("date", "#!/bin/sh\n" + DATE.format(by=path, date=real))
     monkeypatch.setattr(drill.faults.clock, "ahead", lambda: time.time() - time.monotonic() + off(path))
     monkeypatch.setattr(drill.faults.clock, "WATCHED", host.folder / "watched")
     return path
