@@ -10,6 +10,8 @@ BIN := .venv/bin
 # Tools find each other (ansible-lint calls ansible, molecule calls ansible-playbook) when the environment is in front.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# Hundreds of short Pythons run here. Each would compile the collection anew where its bytecode may not be kept.
+unexport PYTHONDONTWRITEBYTECODE
 # How many test processes. A file stays in one: its tests may share a labnode, and tell a story in their order.
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -n $(WORKERS) --dist loadfile

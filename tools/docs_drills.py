@@ -11,6 +11,7 @@ from typing import Any
 
 import docs_faults
 import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 ROOT = docs_faults.ROOT
 FOLDER = ROOT / "docs/guides/drills"
@@ -37,7 +38,7 @@ TARGETS = (
 
 @cache
 def catalog() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / CATALOG).read_text(encoding="utf-8"))["_drill_catalog"]
+    found: dict[str, dict[str, Any]] = yaml_load((ROOT / CATALOG).read_text(encoding="utf-8"))["_drill_catalog"]
     return found
 
 
@@ -45,7 +46,7 @@ def catalog() -> dict[str, dict[str, Any]]:
 def targets(inventory: str) -> dict[str, Any]:
     """What each drill hits in one of the inventories of this tree."""
     path = dict(TARGETS)[inventory]
-    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))["drill_targets"]
+    found: dict[str, Any] = yaml_load(path.read_text(encoding="utf-8"))["drill_targets"]
     return found
 
 

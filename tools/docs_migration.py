@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import docs_options
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 ROOT = docs_options.ROOT
 TABLE = ROOT / "docs/guides/community-proxmox.yml"
@@ -29,7 +29,7 @@ class Counterpart:
 
 @cache
 def table() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(TABLE.read_text(encoding="utf-8"))
+    found: dict[str, Any] = yaml_load(TABLE.read_text(encoding="utf-8"))
     return found
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/security.md"
@@ -29,7 +29,7 @@ Entries = list[dict[str, str]]
 
 
 def load() -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load((ROOT / "docs/privileges.yml").read_text(encoding="utf-8"))
+    found: dict[str, Any] = yaml_load((ROOT / "docs/privileges.yml").read_text(encoding="utf-8"))
     return found
 
 

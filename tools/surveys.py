@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 ROOT = Path(__file__).resolve().parents[1]
 HERE = Path("playbooks/vars/awx")
@@ -177,7 +178,7 @@ def load(path: Path) -> Any:
     """Raises Refused where there is no such file."""
     if not path.is_file():
         raise Refused(f"there is no {path}, which questions.yml names.")
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml_load(path.read_text(encoding="utf-8"))
 
 
 def spec_of(root: Path, source: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -8,6 +8,7 @@ import re
 from typing import Any
 
 import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.plugins.doc_fragments.state import ModuleDocFragment as State
 
@@ -26,7 +27,7 @@ def _below(place: str, value: Any) -> Any:
 def _nested(place: str, *texts: str) -> dict[str, Any]:
     """Options as suboptions. A default is told in words: it applies after entry and defaults are put together."""
     suboptions: dict[str, Any] = {}
-    for name, option in {k: v for text in texts for k, v in yaml.safe_load(text)["options"].items()}.items():
+    for name, option in {k: v for text in texts for k, v in yaml_load(text)["options"].items()}.items():
         told = dict(option)
         if "default" in told:
             value = told.pop("default")

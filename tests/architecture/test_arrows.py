@@ -16,7 +16,7 @@ from ansible_collections.pvelab.proxmox.tests.architecture.tree import (
     imports,
     is_stdlib,
     name,
-    parsed,
+    nodes,
     product_python,
 )
 
@@ -55,7 +55,7 @@ def test_core_is_pure(path: Path) -> None:
     assert foreign(path) == set(), "core imports the standard library only"
     assert {i for i in own(path) if not i.startswith("core")} == set(), "core imports nothing above it"
     assert imports(path) & IMPURE == set(), "core has no I/O and no clock"
-    calls = {n.func.id for n in ast.walk(parsed(path)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    calls = {n.func.id for n in nodes(path) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
     assert calls & {"open", "input", "print", "exec", "eval"} == set()
 
 
@@ -87,10 +87,9 @@ def test_modules_use_one_seam_and_the_shell(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_modules_are_declarations(path: Path) -> None:
     words = {"check_mode", "exit_json", "fail_json", "AnsibleModule", "_diff"}
-    tree = parsed(path)
-    names = {n.id for n in ast.walk(tree) if isinstance(n, ast.Name)}
-    names |= {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
-    names |= {a.arg for n in ast.walk(tree) if isinstance(n, ast.arguments) for a in [*n.args, *n.kwonlyargs]}
+    names = {n.id for n in nodes(path) if isinstance(n, ast.Name)}
+    names |= {n.attr for n in nodes(path) if isinstance(n, ast.Attribute)}
+    names |= {a.arg for n in nodes(path) if isinstance(n, ast.arguments) for a in [*n.args, *n.kwonlyargs]}
     assert names & words == set()
     assert "RESOURCE" in names
 
@@ -99,7 +98,7 @@ def test_modules_are_declarations(path: Path) -> None:
 def test_no_broad_except_below_the_shell(path: Path) -> None:
     if name(path) in BOUNDARIES:
         return
-    handlers = [n for n in ast.walk(parsed(path)) if isinstance(n, ast.ExceptHandler)]
+    handlers = [n for n in nodes(path) if isinstance(n, ast.ExceptHandler)]
     # Cleaning up and raising again swallows nothing.
     broad = [h.lineno for h in handlers if is_broad(h.type) and not isinstance(h.body[-1], ast.Raise)]
     assert broad == [], f"broad except in lines {broad}"
@@ -114,7 +113,7 @@ def is_broad(caught: ast.expr | None) -> bool:
 @pytest.mark.parametrize("path", product_python(), ids=name)
 def test_constructors_do_no_io(path: Path) -> None:
     verbs = {"open", "run", "Popen", "connect", "read_text", "write_text", "read_bytes", "mkdir", "unlink", "request"}
-    for maker in ast.walk(parsed(path)):
+    for maker in nodes(path):
         if isinstance(maker, ast.FunctionDef) and maker.name in {"__init__", "__post_init__"}:
             called = {
                 n.func.attr if isinstance(n.func, ast.Attribute) else getattr(n.func, "id", "")

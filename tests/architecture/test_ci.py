@@ -7,12 +7,12 @@ import os
 import re
 from typing import Any
 
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.tests.architecture.tree import ROOT
 
 WORKFLOW = (ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8")
-JOBS: dict[str, Any] = yaml.safe_load(WORKFLOW)["jobs"]
+JOBS: dict[str, Any] = yaml_load(WORKFLOW)["jobs"]
 OURS = re.compile(r"(?:make|\.ci/|tools/)\S*(?: \S+)*")
 
 
@@ -37,7 +37,7 @@ def test_each_supported_python_is_tried() -> None:
 
 
 def test_a_job_ends_and_may_only_read() -> None:
-    assert yaml.safe_load(WORKFLOW)["permissions"] == {"contents": "read"}
+    assert yaml_load(WORKFLOW)["permissions"] == {"contents": "read"}
     assert all(0 < job["timeout-minutes"] <= 360 for job in JOBS.values())
 
 

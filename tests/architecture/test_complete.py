@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.tests.architecture.tree import MODULES, ROLES, ROOT, files, name, parsed
 
@@ -33,7 +33,7 @@ def constant(path: Path, wanted: str) -> str:
 
 
 def load(path: Path) -> Any:
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml_load(path.read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
@@ -41,7 +41,7 @@ def test_module_has_cases(path: Path) -> None:
     cases = load(ROOT / f"tests/unit/cases/{path.stem}.yml")
     assert len({c["name"] for c in cases}) == len(cases), "each case has a name of its own"
     kinds = {"fails" if "fails" in c else bool(c.get("changed", False)) for c in cases}
-    attributes = yaml.safe_load(constant(path, "DOCUMENTATION")).get("attributes", {})
+    attributes = yaml_load(constant(path, "DOCUMENTATION")).get("attributes", {})
     act = attributes.get("idempotent", {}).get("support") == "none"
     wanted = {False} if path.stem.endswith("_info") else {True, "fails"} if act else {True, False, "fails"}
     assert wanted <= kinds, "cases show a change, no change (but for an act, which always is one) and a refusal"
@@ -49,9 +49,9 @@ def test_module_has_cases(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_module_documents_itself(path: Path) -> None:
-    docs = yaml.safe_load(constant(path, "DOCUMENTATION"))
+    docs = yaml_load(constant(path, "DOCUMENTATION"))
     assert docs["module"] == path.stem
-    examples = yaml.safe_load(constant(path, "EXAMPLES"))
+    examples = yaml_load(constant(path, "EXAMPLES"))
     assert any(f"pvelab.proxmox.{path.stem}" in str(task) for task in examples)
     assert constant(path, "RETURN").strip()
 
@@ -62,7 +62,7 @@ def test_action_group_is_the_modules_of_the_api() -> None:
     users = [
         p.stem
         for p in MODULES
-        if fragment in yaml.safe_load(constant(p, "DOCUMENTATION")).get("extends_documentation_fragment", [])
+        if fragment in yaml_load(constant(p, "DOCUMENTATION")).get("extends_documentation_fragment", [])
     ]
     assert group == sorted(users)
 

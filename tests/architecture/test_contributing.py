@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.tests.architecture.tree import ROOT, code_lines, parsed
 from ansible_collections.pvelab.proxmox.tests.unit.plugins.modules.test_cases import judge as run_case
@@ -28,7 +28,7 @@ def listing(path: str) -> str:
     return found[1]
 
 
-CASES = yaml.safe_load(listing("tests/unit/cases/group.yml"))
+CASES = yaml_load(listing("tests/unit/cases/group.yml"))
 
 
 @pytest.fixture(scope="module")

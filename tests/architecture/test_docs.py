@@ -16,7 +16,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.tests.architecture.tree import ROOT
 
@@ -112,15 +112,15 @@ def complaints_of(marks: ModuleType, folder: Path, text: str) -> list[str]:
     ],
 )
 def test_yaml_that_does_not_keep_to_the_options_is_found(options: ModuleType, text: str, said: str) -> None:
-    found = options.complaints(yaml.safe_load(text))
+    found = options.complaints(yaml_load(text))
     assert any(said in line for line in found), found
 
 
 def test_yaml_that_is_right_is_left_alone(options: ModuleType) -> None:
     for name in ("playbooks/site.yml", "playbooks/teardown.yml", "tests/stories/play_of_everything.yml"):
-        assert options.complaints(yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))) == []
+        assert options.complaints(yaml_load((ROOT / name).read_text(encoding="utf-8"))) == []
     for path in ("inventories/example/group_vars/proxmox/lab.yml", "inventories/lab/group_vars/hypervisors/lab.yml"):
-        data = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+        data = yaml_load((ROOT / path).read_text(encoding="utf-8"))
         assert data and options.complaints(data) == []
 
 
@@ -168,7 +168,7 @@ def test_what_of_ours_does_not_exist_is_found(migration: ModuleType) -> None:
 
 
 def test_each_drill_has_a_page_and_each_page_a_drill(docs: ModuleType) -> None:
-    catalog = yaml.safe_load((ROOT / "roles/drill/vars/main/catalog.yml").read_text(encoding="utf-8"))["_drill_catalog"]
+    catalog = yaml_load((ROOT / "roles/drill/vars/main/catalog.yml").read_text(encoding="utf-8"))["_drill_catalog"]
     pages = {path.stem for path in (GUIDES / "drills").glob("*.md")} - {"README"}
     assert pages == set(catalog)
     for name, drill in catalog.items():

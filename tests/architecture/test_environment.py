@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.tests.architecture.test_complete import normal, pins
 from ansible_collections.pvelab.proxmox.tests.architecture.tree import ROOT, files, imports, is_stdlib, name
@@ -28,7 +28,7 @@ def wanted() -> dict[str, str]:
 
 
 def load(path: str) -> Any:
-    return yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+    return yaml_load((ROOT / path).read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("path", files("*.py", under="plugins"), ids=name)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load, yaml_load_all
 
 from ansible_collections.pvelab.proxmox.tests.architecture.test_complete import constant
 from ansible_collections.pvelab.proxmox.tests.architecture.tree import MODULES, ROOT, name
@@ -29,7 +29,7 @@ KEYWORDS = {
 
 def calls(path: Path) -> list[dict[str, Any]]:
     """What the tasks of the examples hand to their module."""
-    examples = yaml.safe_load(constant(path, "EXAMPLES"))
+    examples = yaml_load(constant(path, "EXAMPLES"))
     key = f"pvelab.proxmox.{path.stem}"
     return [task[key] or {} for task in examples if key in task]
 
@@ -57,7 +57,7 @@ def test_a_module_shows_two_examples_that_fit_its_options(path: Path) -> None:
 
 @pytest.mark.parametrize("path", MODULES, ids=name)
 def test_the_tasks_of_examples_are_tasks(path: Path) -> None:
-    for task in yaml.safe_load(constant(path, "EXAMPLES")):
+    for task in yaml_load(constant(path, "EXAMPLES")):
         modules = set(task) - KEYWORDS
         assert len(modules) == 1 and "." in next(iter(modules)), f"{task.get('name')}: {modules}"
         assert task["name"], "a task says what it is for"
@@ -66,8 +66,8 @@ def test_the_tasks_of_examples_are_tasks(path: Path) -> None:
 def documents(path: Path) -> list[Any]:
     """The examples of a plugin: documents of YAML, or the entries of its one list."""
     beside = path.suffix == ".yml"
-    text = yaml.safe_load(path.read_text(encoding="utf-8"))["EXAMPLES"] if beside else constant(path, "EXAMPLES")
-    loaded = list(yaml.safe_load_all(text))
+    text = yaml_load(path.read_text(encoding="utf-8"))["EXAMPLES"] if beside else constant(path, "EXAMPLES")
+    loaded = list(yaml_load_all(text))
     if loaded in ([], [None]):
         # Settings of Ansible are no YAML: each paragraph is one.
         return [part for part in text.split("\n\n") if part.strip()]

@@ -7,7 +7,7 @@ import importlib
 from typing import Any
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.tests.architecture.tree import ROOT
 
@@ -27,13 +27,13 @@ def options(module: str) -> dict[str, Any]:
     [("answer_file", "host"), ("answer_partition", "host"), ("answer_rules", "main"), ("answer_certificate", "main")],
 )
 def test_every_option_is_handed_over(module: str, file: str) -> None:
-    tasks = yaml.safe_load((ROLE / f"tasks/{file}.yml").read_text())
+    tasks = yaml_load((ROLE / f"tasks/{file}.yml").read_text())
     (call,) = [task[f"pvelab.proxmox.{module}"] for task in tasks if f"pvelab.proxmox.{module}" in task]
     assert set(call) == set(options(module)) - OWN
 
 
 def test_every_mark_of_a_host_is_handed_over() -> None:
-    specs = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
+    specs = yaml_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
     marks = set(options("answer_rules")["hosts"]["options"])
     assert marks <= set(specs["installer_hosts"]["options"])
     tasks = (ROLE / "tasks/main.yml").read_text()

@@ -16,6 +16,7 @@ from ansible_collections.pvelab.proxmox.tests.architecture.tree import (
     code_lines,
     files,
     name,
+    nodes,
     parsed,
 )
 
@@ -26,8 +27,9 @@ PYTHON = files("*.py")
 @pytest.mark.parametrize("path", PYTHON, ids=name)
 def test_functions_are_short(path: Path) -> None:
     source = path.read_text(encoding="utf-8")
-    functions = [n for n in ast.walk(parsed(path)) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
-    long = {f.name: lines for f in functions if (lines := code_lines(f, source)) > FUNCTION}
+    functions = [n for n in nodes(path) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)]
+    many = [f for f in functions if (f.end_lineno or 0) - f.lineno >= FUNCTION]
+    long = {f.name: lines for f in many if (lines := code_lines(f, source)) > FUNCTION}
     assert long == {}
 
 
@@ -53,16 +55,15 @@ def test_nothing_is_silenced(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [p for p in PYTHON if "tests" in p.parts], ids=name)
 def test_tests_wait_for_conditions_and_do_not_patch(path: Path) -> None:
-    tree = parsed(path)
-    loops = [n for n in ast.walk(tree) if isinstance(n, ast.While | ast.For | ast.AsyncFor)]
+    loops = [n for n in nodes(path) if isinstance(n, ast.While | ast.For | ast.AsyncFor)]
     polled = {id(n) for loop in loops for n in ast.walk(loop)}
     sleeps = [
         n
-        for n in ast.walk(tree)
+        for n in nodes(path)
         if isinstance(n, ast.Call) and getattr(n.func, "attr", "") == "sleep" and not is_zero(n.args[0])
     ]
     assert [n.lineno for n in sleeps if id(n) not in polled] == [], "poll a condition with a deadline"
-    imported = {a.name for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
+    imported = {a.name for n in nodes(path) if isinstance(n, ast.Import | ast.ImportFrom) for a in n.names}
     assert imported & {"mock", "patch", "MagicMock", "unittest.mock"} == set(), "hand in a fake seam"
 
 

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.plugins.filter.guest_settings import OPTIONS
 from ansible_collections.pvelab.proxmox.tests.architecture.tree import ROOT, imports, is_stdlib
@@ -60,7 +60,7 @@ def is_connection(option: str) -> bool:
 @pytest.mark.parametrize("module", CALLS)
 def test_a_role_hands_over_every_option(documented: dict[str, set[str]], module: str) -> None:
     role, file = CALLS[module]
-    tasks = yaml.safe_load((ROOT / "roles" / role / "tasks" / file).read_text())
+    tasks = yaml_load((ROOT / "roles" / role / "tasks" / file).read_text())
     (call,) = [task[f"pvelab.proxmox.{module}"] for task in tasks if f"pvelab.proxmox.{module}" in task]
     assert set(call) == documented[module]
     for name, value in call.items():
@@ -79,7 +79,7 @@ def test_a_role_hands_over_every_option(documented: dict[str, set[str]], module:
     ],
 )
 def test_the_role_of_the_memory_knows_every_option(documented: dict[str, set[str]], module: str, variable: str) -> None:
-    specs = yaml.safe_load((ROOT / "roles/memory/meta/argument_specs.yml").read_text())["argument_specs"]
+    specs = yaml_load((ROOT / "roles/memory/meta/argument_specs.yml").read_text())["argument_specs"]
     assert set(specs["main"]["options"][variable]["options"]) == documented[module]
 
 
@@ -87,7 +87,7 @@ def test_the_role_of_the_memory_knows_every_option(documented: dict[str, set[str
     ("module", "role", "variable"), [("storage", "storage", "storage"), ("image", "images", "images")]
 )
 def test_a_role_knows_every_option(documented: dict[str, set[str]], module: str, role: str, variable: str) -> None:
-    entries = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
+    entries = yaml_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text())["argument_specs"]
     for entry in entries.values():
         for name in (f"{variable}_list", f"{variable}_defaults"):
             assert set(entry["options"][name]["options"]) == documented[module]

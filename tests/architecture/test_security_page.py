@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.tests.architecture.tree import ROOT
 from ansible_collections.pvelab.proxmox.tests.privileges import security_page
@@ -24,7 +24,7 @@ def test_the_page_is_what_the_data_make_of_it(tool: ModuleType) -> None:
 
 
 def test_every_module_of_the_api_says_what_it_needs(tool: ModuleType) -> None:
-    group = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["action_groups"]["api"]
+    group = yaml_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["action_groups"]["api"]
     data = tool.load()
     assert sorted(data["modules"]) == sorted(group)
     entries = [e for lists in (*data["modules"].values(), data["inventory"]) for e in lists]

@@ -49,11 +49,18 @@ def parsed(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
 
-def imports(path: Path) -> set[str]:
+@cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of a file: what most rules look at."""
+    return tuple(ast.walk(parsed(path)))
+
+
+@cache
+def imports(path: Path) -> frozenset[str]:
     """The dotted names that a file of the collection imports; relative ones made absolute."""
     package = ".".join(["ansible_collections.pvelab.proxmox", *path.relative_to(ROOT).parent.parts])
     found: set[str] = set()
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -62,7 +69,7 @@ def imports(path: Path) -> set[str]:
             # `from package import part` imports the part.
             inner = UTILS.joinpath(*source.removeprefix(OURS).strip(".").split("."))
             found |= {f"{source}.{a.name}" if (inner / f"{a.name}.py").exists() else source for a in node.names}
-    return found
+    return frozenset(found)
 
 
 def is_stdlib(dotted: str) -> bool:

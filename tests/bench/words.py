@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import psutil
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.tests.bench.clients import Ours
 from ansible_collections.pvelab.proxmox.tests.bench.fleet import ACTIONS
@@ -34,7 +34,7 @@ def machine() -> list[str]:
     """Where this runs, as far as it decides about the figures."""
     info = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     model = re.search(r"^model name\s*: (.+)$", info, re.MULTILINE)
-    manifest = yaml.safe_load((THEIRS / "MANIFEST.json").read_text(encoding="utf-8"))
+    manifest = yaml_load((THEIRS / "MANIFEST.json").read_text(encoding="utf-8"))
     memory = psutil.virtual_memory().total / 2**30
     libraries = ", ".join(f"{name} {version(name)}" for name in ("ansible-core", "requests", "proxmoxer"))
     theirs = f"community.proxmox {manifest['collection_info']['version']}"

@@ -12,7 +12,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.tests import importer
 
@@ -86,7 +86,7 @@ def test_archive_holds_only_what_a_collection_needs(archive: Path) -> None:
         names = tar.getnames()
     assert {name.split("/", maxsplit=1)[0] for name in names} <= SHIPPED
     assert [n for n in names if "__pycache__" in n or n.endswith((".pyc", ".swp"))] == []
-    version = yaml.safe_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["version"]
+    version = yaml_load((ROOT / "galaxy.yml").read_text(encoding="utf-8"))["version"]
     assert archive.name == f"pvelab-proxmox-{version}.tar.gz"
 
 
@@ -123,7 +123,7 @@ def test_the_playbooks_are_found_by_their_full_names(home: Path) -> None:
 
 def test_the_runtime_file_says_what_there_is() -> None:
     """What Ansible is to be, and for the modules of the API where their common options come from."""
-    runtime = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))
+    runtime = yaml_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))
     assert sorted(runtime) == ["action_groups", "requires_ansible"]
     assert sorted(runtime["action_groups"]) == ["api"]
     pins = (ROOT / "requirements/run.txt").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -37,9 +37,9 @@ def context(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_context_holds_what_the_file_names(context: Path) -> None:
-    ours: Any = yaml.safe_load((ROOT / "execution-environment.yml").read_text(encoding="utf-8"))
+    ours: Any = yaml_load((ROOT / "execution-environment.yml").read_text(encoding="utf-8"))
     wanted = ours["dependencies"]
-    galaxy = yaml.safe_load((context / "_build/requirements.yml").read_text(encoding="utf-8"))
+    galaxy = yaml_load((context / "_build/requirements.yml").read_text(encoding="utf-8"))
     assert galaxy["collections"] == wanted["galaxy"]["collections"]
     assert (context / "_build/bindep.txt").read_text(encoding="utf-8").split("\n")[0] == wanted["system"][0]
     recipe = (context / "Containerfile").read_text(encoding="utf-8")

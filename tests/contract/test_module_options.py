@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core import images, storages
 from ansible_collections.pvelab.proxmox.plugins.modules import (
@@ -97,7 +97,7 @@ def test_every_parameter_has_an_option(
 
 def requests() -> Iterator[Any]:
     for name in ("image", "node_config", "pool", "snapshot", "snapshot_rollback", "snapshots", "storage", "template"):
-        for case in yaml.safe_load((CASES / f"{name}.yml").read_text(encoding="utf-8")):
+        for case in yaml_load((CASES / f"{name}.yml").read_text(encoding="utf-8")):
             for step in case.get("steps", []):
                 request, sent = next(iter(step.items())) if isinstance(step, Mapping) else (step, {})
                 yield pytest.param(*request.split(" ", 1), sent, id=f"{name}: {case['name']}: {request}")

@@ -20,14 +20,14 @@ from urllib.parse import quote
 import pytest
 import requests
 import urllib3
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.tests.contract.schema import PINNED
 from ansible_collections.pvelab.proxmox.tests.lab import PASSWORD, Lab, until
 
 CONTRACT = PINNED.parent
 ROOT = Path(__file__).resolve().parents[2]
-EXCHANGES = yaml.safe_load((Path(__file__).parent / "exchanges.yml").read_text(encoding="utf-8"))
+EXCHANGES = yaml_load((Path(__file__).parent / "exchanges.yml").read_text(encoding="utf-8"))
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
 

@@ -21,14 +21,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.tests.integration import drill_parts
 from ansible_collections.pvelab.proxmox.tests.integration.drill_host import Host
 from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import RUN, FakeNode, Package, program
 from ansible_collections.pvelab.proxmox.tests.lab import ROOT
 
-CATALOG = yaml.safe_load((ROOT / "roles/drill/vars/main/catalog.yml").read_text(encoding="utf-8"))["_drill_catalog"]
+CATALOG = yaml_load((ROOT / "roles/drill/vars/main/catalog.yml").read_text(encoding="utf-8"))["_drill_catalog"]
 VICTIM, OTHER = 103, 101
 TICK_S = 0.04
 CONTROL = """#!/bin/sh

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.tests.integration import awx_rules as rules
 from ansible_collections.pvelab.proxmox.tests.integration.awx_parts import DATA, loaded
@@ -104,7 +105,7 @@ def values(folder: Path, variables: dict[str, str], answers: dict[str, Any]) -> 
     command = [Path(sys.executable).with_name("ansible-playbook"), "play.yml", "-e", "@extra.yml"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    return yaml.safe_load((folder / "out.json").read_text(encoding="utf-8"))
+    return yaml_load((folder / "out.json").read_text(encoding="utf-8"))
 
 
 def test_what_an_argument_spec_cannot_say_stands_with_the_question(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_of_each_option_it_is_said_whether_it_is_asked(tmp_path: Path) -> None:
     """So that an option that a role gets is in the survey, or somebody has decided against it."""
     assert run(tmp_path, ["word"]).returncode == 0
     specs = tmp_path / "roles/odd/meta/argument_specs.yml"
-    data = yaml.safe_load(specs.read_text(encoding="utf-8"))
+    data = yaml_load(specs.read_text(encoding="utf-8"))
     data["argument_specs"]["main"]["options"]["fresh"] = {"type": "str", "default": "", "description": "New."}
     specs.write_text(yaml.safe_dump(data), encoding="utf-8")
     assert "nobody has said whether fresh of odd is asked" in again(tmp_path).stderr

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 
@@ -20,7 +20,7 @@ def unit_of(role: str, template: str, path: Path, **variables: Any) -> str:
     """Write the unit that a role's template makes of its defaults and variables to ``path``; its text."""
     known: dict[str, Any] = {}
     for part in ("defaults", "vars"):
-        for name, value in yaml.safe_load((ROOT / "roles" / role / part / "main.yml").read_text()).items():
+        for name, value in yaml_load((ROOT / "roles" / role / part / "main.yml").read_text()).items():
             known[name] = _trusted(value)
     source = trust_as_template((ROOT / "roles" / role / "templates" / template).read_text())
     path.write_text(str(Templar(DataLoader(), {**known, **variables}).template(source)))

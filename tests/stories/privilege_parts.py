@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api import Api
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Failure
@@ -30,7 +30,7 @@ class Privilege:
 
 def documented() -> dict[str, frozenset[Privilege]]:
     """What docs/privileges.yml says: for each module, and for the inventory under that name."""
-    data = yaml.safe_load((ROOT / "docs/privileges.yml").read_text(encoding="utf-8"))
+    data = yaml_load((ROOT / "docs/privileges.yml").read_text(encoding="utf-8"))
     lists = {**data["modules"], "inventory": data["inventory"]}
     return {name: frozenset(Privilege(e["privilege"], e["path"]) for e in entries) for name, entries in lists.items()}
 
@@ -96,5 +96,5 @@ def filled(value: Any, places: Mapping[str, str]) -> Any:
 
 def trials() -> dict[str, list[dict[str, Any]]]:
     path = Path(__file__).with_name("privilege_trials.yml")
-    loaded: dict[str, list[dict[str, Any]]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    loaded: dict[str, list[dict[str, Any]]] = yaml_load(path.read_text(encoding="utf-8"))
     return loaded

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.tests.lab import Lab, finished, orphans
 
 DISK = {"slot": "scsi0", "storage": "local", "size": "1G", "format": "qcow2"}
 GUEST: dict[str, Any] = {"name": "victim", "memory": 64, "disks": [DISK]}
-CASES = yaml.safe_load(Path(__file__).with_name("bad_input.yml").read_text(encoding="utf-8"))
+CASES = yaml_load(Path(__file__).with_name("bad_input.yml").read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import yaml
 import zstandard
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.tests.architecture.test_complete import constant
 from ansible_collections.pvelab.proxmox.tests.architecture.tree import MODULES
@@ -27,8 +28,8 @@ from ansible_collections.pvelab.proxmox.tests.lab import BIN, ROOT, Lab
 
 pytestmark = pytest.mark.release
 
-GROUP = yaml.safe_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["action_groups"]["api"]
-WORLDS = yaml.safe_load(Path(__file__).with_name("example_worlds.yml").read_text(encoding="utf-8"))
+GROUP = yaml_load((ROOT / "meta/runtime.yml").read_text(encoding="utf-8"))["action_groups"]["api"]
+WORLDS = yaml_load(Path(__file__).with_name("example_worlds.yml").read_text(encoding="utf-8"))
 EXAMPLES = {path.stem: constant(path, "EXAMPLES") for path in MODULES}
 
 
@@ -84,7 +85,7 @@ def play(module: str, places: Mapping[str, str]) -> list[dict[str, Any]]:
         assert old in text, f"no example says {old}"
         text = text.replace(old, new)
     tasks = list(world.get("prepare", ()))
-    for i, example in enumerate(yaml.safe_load(text)):
+    for i, example in enumerate(yaml_load(text)):
         tasks += [*world.get("before", {}).get(str(i), ()), example]
     return [
         {

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 from proxmoxer import ResourceException
 
 from ansible_collections.pvelab.proxmox.tests.integration.module_parts import passed
@@ -314,7 +314,7 @@ def answers(agent: Any) -> bool:
 def test_a_drill_with_its_journal_and_report(lab: Lab, plays: Plays, canary_image: Path) -> None:
     guest_to_break(lab, canary_image)
     secret = str(lab.api().access.users("root@pam").token("drill").post(privsep=0)["value"])
-    embedded = yaml.safe_load((ROOT / "inventories/embedded/group_vars/embedded/drills.yml").read_text())
+    embedded = yaml_load((ROOT / "inventories/embedded/group_vars/embedded/drills.yml").read_text())
     here = {
         "lab_state": str(lab.state),
         "lab_endpoint": json.loads((lab.state / "endpoint.json").read_text()),

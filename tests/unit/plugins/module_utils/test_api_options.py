@@ -6,8 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.yaml import yaml_load
 from ansible.module_utils.errors import AnsibleFallbackNotFound
 
 from ansible_collections.pvelab.proxmox.plugins.doc_fragments.connection import ModuleDocFragment
@@ -32,7 +32,7 @@ def check(have_pvesh: bool = False, **params: Any) -> Any:
 
 
 def test_options_are_documented_as_they_are() -> None:
-    documented = yaml.safe_load(ModuleDocFragment.DOCUMENTATION)["options"]
+    documented = yaml_load(ModuleDocFragment.DOCUMENTATION)["options"]
     declared = {n: {k: v for k, v in o.items() if k not in {"env", "no_log"}} for n, o in CONNECTION.items()}
     assert {n: {k: v for k, v in o.items() if k != "description"} for n, o in documented.items()} == declared
     notes = ModuleDocFragment.DOCUMENTATION

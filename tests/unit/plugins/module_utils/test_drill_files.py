@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.drill_history import history
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.drill_journal import Journal, read_journal
@@ -56,7 +56,7 @@ def test_the_settings_to_run_it_again_are_yaml_and_the_command_cannot_be_turned(
     data = made.cut(made.storage_full(), "drill/name", "x; reboot #")
     text = markdown(read(data), Samples())
     assert "-e 'drill_name=x; reboot #' --check" in text
-    settings = yaml.safe_load(text.partition("```yaml\n")[2].partition("\n```")[0])["drill_targets"]["x; reboot #"]
+    settings = yaml_load(text.partition("```yaml\n")[2].partition("\n```")[0])["drill_targets"]["x; reboot #"]
     plan = data["plan"]
     assert settings["options"] == plan["fault"]["options"]
     assert (settings["victims"], settings["bystanders"], settings["limits"]) == ([103], [101, 102], plan["limits"])

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.zpools import Pool, from_json, from_text, importable
 
-STATES = yaml.safe_load((Path(__file__).resolve().parents[2] / "zpool_status.yml").read_text(encoding="utf-8"))
+STATES = yaml_load((Path(__file__).resolve().parents[2] / "zpool_status.yml").read_text(encoding="utf-8"))
 
 
 def told(pools: Mapping[str, Pool]) -> list[Any]:

@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.module_utils.common.yaml import yaml_load
 
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.reconcile import (
     Many,
@@ -52,7 +52,7 @@ def groups() -> Iterator[Any]:
     for path in sorted(CASES.glob("*.yml")):
         # ansible-test runs each test in a fork of its own: what is imported before the fork is imported once.
         declaration(path.stem)
-        cases = yaml.safe_load(path.read_text(encoding="utf-8"))
+        cases = yaml_load(path.read_text(encoding="utf-8"))
         for mode in ("real", "check"):
             mine = [case for case in cases if case.get("only", mode) == mode]
             yield pytest.param(path.stem, mine, mode == "check", id=f"{path.stem} ({mode})")
