@@ -90,23 +90,25 @@ test: dev ## Run everything below, and show one summary
 .PHONY: test-all nested storage network
 LABS ?= nested stories drills storage network node
 test-all: dev lab-env ## `make test`, then the scenarios that need a lab machine (LABS), and one summary
-	@python tools/test_all.py $(PARTS) --then lab-image --then $(LABS)
+	@python tools/test_all.py $(PARTS) --then $(LABS)
 
-# A stage of its own: it takes all processors, and a story beside it would wait for one.
-.PHONY: lab-image
-lab-image: dev lab-env
-	@lab/lab build
-
+# The lab machine's image is built at a lower priority, because compilers would take the stories their processor.
 nested: dev lab-env ## Scenario `nested`: the host's half on a real kernel, in a lab machine of its own (builds it once)
 	@labnode/image/build
+	@nice -n 12 lab/lab build
 	@env -u ANSIBLE_CONFIG molecule test --scenario-name nested
 
-.PHONY: stories drills
-# STORIES chooses among them by their markers, as pytest's -m does.
-stories: dev ## Whole stories, minutes each: the demo, whoever is killed in the middle, failure drills on the embedded node
+.PHONY: stories stories-drills stories-rest drills
+# STORIES chooses among them by their markers, as pytest's -m does. Two parts, so that they may run side by side.
+STORIES_DRILLS := $(wildcard tests/stories/test_d*.py) tests/stories/test_embedded_node.py
+STORIES_REST := labnode/tests/stories $(filter-out $(STORIES_DRILLS),$(wildcard tests/stories/test_*.py))
+stories: ## Whole stories, minutes each: the demo, whoever is killed in the middle, failure drills on the embedded node
+stories-drills: STORY_FILES = $(STORIES_DRILLS)
+stories-rest: STORY_FILES = $(STORIES_REST)
+stories stories-drills stories-rest: dev
 	@labnode/image/build
 	@mkdir -p $(RESULTS)
-	@$(PYTEST) -n 0 --junit-xml=$(RESULTS)/stories.xml $(if $(STORIES),-m "$(STORIES)") labnode/tests/stories tests/stories
+	@$(PYTEST) -n 0 --junit-xml=$(RESULTS)/$@.xml $(if $(STORIES),-m "$(STORIES)") $(or $(STORY_FILES),$(STORIES_REST) $(STORIES_DRILLS))
 
 drills: dev lab-env ## Scenario `drills`: failure drills on a lab's guests, each for real
 	@labnode/image/build
