@@ -55,6 +55,7 @@ class Host:
             (drill.runner, "STOP_FILE", self.stop_file),
             (drill.runner, "STEADY_S", 0.15),
             (drill.runner, "LOOK_S", 0.03),
+            (drill.recorder, "API_EVERY_S", 0.1),
             (drill.deadman, "UNITS", folder / "etc"),
             (drill.recorder, "Node", lambda *_args, **_more: self.node),
             (drill.runner, "Node", lambda *_args, **_more: self.node),

@@ -53,6 +53,8 @@ class Recorder:
         self.status: dict[int, str] = {}
         self.names: dict[int, str] = {}
         self.api: bool | None = None
+        # When the node answered last.
+        self.answered = 0.0
         self.told: list[tuple[float, str]] = []
         self.kernel: list[tuple[float, str]] = []
         self.events: list[Event] = []
@@ -286,7 +288,7 @@ class Recorder:
             took = clock.now() - began
             if self.api is False:
                 self.event("api", "the node answers again")
-            self.api = True
+            self.api, self.answered = True, clock.now()
             for row in rows:
                 self.names[int(row["vmid"])] = str(row.get("name", ""))
                 self._told(int(row["vmid"]), str(row.get("qmpstatus") or row["status"]))
