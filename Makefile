@@ -92,10 +92,9 @@ LABS ?= nested stories drills storage network node
 test-all: dev lab-env ## `make test`, then the scenarios that need a lab machine (LABS), and one summary
 	@python tools/test_all.py $(PARTS) --then $(LABS)
 
-# The lab machine's image is built at a lower priority, because compilers would take the stories their processor.
 nested: dev lab-env ## Scenario `nested`: the host's half on a real kernel, in a lab machine of its own (builds it once)
 	@labnode/image/build
-	@nice -n 12 lab/lab build
+	@lab/lab build
 	@env -u ANSIBLE_CONFIG molecule test --scenario-name nested
 
 .PHONY: stories stories-drills stories-rest drills
@@ -151,7 +150,7 @@ contract: dev ## labnode against recordings from a real Proxmox VE node
 
 # One process more than the others, because much of what it does is waiting for guests and nodes; and what takes longest
 # first, so that no process ends long after the others.
-LONGEST := $(addprefix tests/integration/test_,$(addsuffix .py,inventory drill_runner guests vm_config))
+LONGEST := $(addprefix tests/integration/test_,$(addsuffix .py,inventory drill_runner drill_remedy guests vm_config))
 integration: dev ## The collection against a running labnode
 	@mkdir -p $(RESULTS)
 	@$(PYTEST) -n 3 --no-loadscope-reorder --junit-xml=$(RESULTS)/integration.xml $(LONGEST) tests/integration tests/bench

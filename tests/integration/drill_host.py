@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import (
 )
 from ansible_collections.pvelab.proxmox.tests.lab import ROOT
 
+STATES = ["preflight", "baseline", "arm", "inject", "observe", "recover", "verify", "disarm", "report"]
 SCHEMA = json.loads((ROOT / "docs/drills/journal.schema.json").read_text(encoding="utf-8"))
 
 
@@ -110,3 +112,22 @@ class Host:
     @property
     def home(self) -> Path:
         return self.folder / "drills" / RUN
+
+
+def hosted(drill: Package, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    """One whose guests run."""
+    made = Host(drill, folder, monkeypatch)
+    with made.guests[101], made.guests[103]:
+        yield made
+    made.systemd.end()
+
+
+def states(data: dict[str, Any]) -> dict[str, bool]:
+    """Which states a run was in, and whether each ended well."""
+    return {row["name"]: row["ok"] for row in data["states"]}
+
+
+def guest(data: dict[str, Any], vmid: int) -> dict[str, Any]:
+    """What a journal says of one guest."""
+    (found,) = [row for row in data["guests"] if row["vmid"] == vmid]
+    return found

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pvelab.proxmox.tests.integration.drill_host import Host
+from ansible_collections.pvelab.proxmox.tests.integration.drill_host import Host, hosted
 from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import FakeNode, Package, package
 
 AWAY_S = 1.2
@@ -46,10 +46,7 @@ class Gone(FakeNode):
 
 @pytest.fixture
 def host(drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    made = Host(drill, tmp_path, monkeypatch)
-    with made.guests[101], made.guests[103]:
-        yield made
-    made.systemd.end()
+    yield from hosted(drill, tmp_path, monkeypatch)
 
 
 def test_a_node_that_has_not_answered_since_the_repair_is_waited_for(host: Host) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.pvelab.proxmox.tests.integration.drill_host import Host
+from ansible_collections.pvelab.proxmox.tests.integration.drill_host import Host, hosted
 from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import Package, wanted
 from ansible_collections.pvelab.proxmox.tests.integration.drill_trials import loaded, program
 
@@ -23,10 +23,7 @@ def drill() -> Iterator[Package]:
 
 @pytest.fixture
 def host(drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    made = Host(drill, tmp_path, monkeypatch)
-    with made.guests[101], made.guests[103]:
-        yield made
-    made.systemd.end()
+    yield from hosted(drill, tmp_path, monkeypatch)
 
 
 def another_guest(host: Host) -> None:

@@ -12,7 +12,7 @@ import jsonschema
 import pytest
 
 from ansible_collections.pvelab.proxmox.tests.integration import drill_parts
-from ansible_collections.pvelab.proxmox.tests.integration.drill_host import SCHEMA, Host
+from ansible_collections.pvelab.proxmox.tests.integration.drill_host import SCHEMA, STATES, Host, guest, hosted, states
 from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import (
     RUN,
     Package,
@@ -20,8 +20,6 @@ from ansible_collections.pvelab.proxmox.tests.integration.drill_parts import (
     package,
     wanted,
 )
-
-STATES = ["preflight", "baseline", "arm", "inject", "observe", "recover", "verify", "disarm", "report"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -31,19 +29,7 @@ def drill() -> Iterator[Package]:
 
 @pytest.fixture
 def host(drill: Package, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
-    made = Host(drill, tmp_path, monkeypatch)
-    with made.guests[101], made.guests[103]:
-        yield made
-    made.systemd.end()
-
-
-def states(data: dict[str, Any]) -> dict[str, bool]:
-    return {row["name"]: row["ok"] for row in data["states"]}
-
-
-def guest(data: dict[str, Any], vmid: int) -> dict[str, Any]:
-    (found,) = [row for row in data["guests"] if row["vmid"] == vmid]
-    return found
+    yield from hosted(drill, tmp_path, monkeypatch)
 
 
 def test_a_drill_that_passes(host: Host) -> None:
@@ -295,81 +281,6 @@ def test_a_host_that_cannot_be_disarmed(host: Host, monkeypatch: pytest.MonkeyPa
     data = host.run()
     assert (data["verdict"], states(data)["disarm"]) == ("not_recovered", False)
     assert "it could not be disarmed: systemd does not answer" in data["because"]
-
-
-# what an operator does meanwhile ----------------------------------------------------------------------------------
-
-QUICK = "writes of guest 103 take at most 2 times as long again"
-
-
-def test_a_remedy_that_helps(host: Host) -> None:
-    host.slows()
-    data = host.run()
-    assert data["verdict"] == "passed"
-    assert "the remedy helped" in data["because"]
-    assert [row["name"] for row in data["states"]] == [*STATES[:5], "relieve", *STATES[5:]]
-    assert data["plan"]["relief"] == host.relief
-    marks = data["marks"]
-    assert marks["detected"] <= marks["relief"] <= named(data["signature"], QUICK)["at"] <= marks["recover"]
-    latency = {name: found and found["p50"] for name, found in guest(data, 103)["latency_ms"].items()}
-    assert latency == {"baseline": 0.7, "fault": 9.0, "relief": 0.7, "after": 0.7}
-    assert named(data["signature"], QUICK)["evidence"] == "1 ms, and 1 ms before the fault, by half"
-    assert "relief.log" in {row["name"] for row in data["evidence"]}
-    assert list(host.held.iterdir()) == []
-
-
-def test_a_remedy_that_does_nothing(host: Host) -> None:
-    host.slows()
-    host.relief = "true"
-    data = host.run(limits={"observe_s": 1})
-    assert data["verdict"] == "hypothesis_refuted"
-    assert data["because"] == f"The remedy did not help: {QUICK} was not seen."
-    assert not named(data["signature"], QUICK)["seen"]
-    assert (states(data)["relieve"], guest(data, 103)["latency_ms"]["relief"]["p50"]) == (True, 9.0)
-    assert list(host.held.iterdir()) == []
-
-
-def test_a_fault_that_is_gone_by_itself_is_no_help_of_the_remedy(host: Host) -> None:
-    host.slows()
-    host.relief = f"rm -f {host.held}/slow"
-    data = host.run(limits={"observe_s": 1})
-    assert data["verdict"] == "hypothesis_refuted"
-    assert guest(data, 103)["latency_ms"]["relief"]["p50"] == 0.7
-
-
-def test_where_nothing_broke_no_remedy_has_failed(host: Host) -> None:
-    host.slows()
-    host.inject = "true"
-    data = host.run(limits={"observe_s": 0.6})
-    assert data["verdict"] == "fault_not_observed"
-    assert data["because"] == "The fault did not show: writes of guest 103 take 3 times as long was not seen."
-
-
-def test_a_remedy_that_cannot_be_brought_is_undone(host: Host) -> None:
-    host.slows()
-    host.relief += "; echo no such remedy >&2; false"
-    data = host.run()
-    assert data["verdict"] == "inconclusive"
-    assert "ended with 1: no such remedy" in data["because"]
-    assert (states(data)["relieve"], states(data)["recover"], states(data)["verify"]) == (False, True, True)
-    assert data["marks"]["relief"] is not None
-    assert list(host.held.iterdir()) == []
-
-
-def test_a_remedy_that_was_not_come_to_is_not_said_to_have_failed(host: Host) -> None:
-    real = host.drill.runner.Runner._observe
-
-    def broken(runner: Any) -> None:
-        real(runner)
-        raise LookupError("what nobody has thought of")
-
-    host.patch.setattr(host.drill.runner.Runner, "_observe", broken)
-    host.slows()
-    data = host.run()
-    assert data["verdict"] == "inconclusive"
-    assert data["because"].startswith("The fault was seen, but the remedy was not tried: LookupError: what nobody")
-    assert ("relieve" in states(data), data["marks"]["relief"]) == (False, None)
-    assert not named(data["signature"], QUICK)["seen"]
 
 
 def test_a_bystander_that_is_started_anew_is_disturbed_however_quick_it_is_back(host: Host) -> None:

@@ -35,7 +35,7 @@ def gather(
     known = _known(facts)
     if fault is None or not recorder.began:
         return Facts(restored=True, **known)
-    data["guests"] = [_guest(plan, vmid, recorder, data["marks"], facts.get("disks", {})) for vmid in plan.listed]
+    data["guests"] = [_guest(plan, vmid, recorder, data["marks"], facts) for vmid in plan.listed]
     unseen = {"seen": False, "at": None, "evidence": ""}
     data["signature"] = [signs.get(sign.name) or {"name": sign.name, **unseen} for sign in (*fault.signs, *fault.eased)]
     if data["marks"]["inject"] is None:
@@ -154,10 +154,11 @@ PROBES = {"serial": "canary", "agent": "agent", "opaque": "echo"}
 
 
 def _guest(
-    plan: Plan, vmid: int, recorder: Recorder, marks: Mapping[str, float | None], disks: Mapping[int, Any]
+    plan: Plan, vmid: int, recorder: Recorder, marks: Mapping[str, float | None], facts: Mapping[str, Any]
 ) -> dict[str, Any]:
     heard, pulse = recorder.heard[vmid], plan.pulse(vmid)
     begin, end = marks["inject"], marks["verified"] or clock.now()
+    spans = {**marks, "relieved": facts.get("relieved")}
     found = canary.outages(heard.acks, begin, end, stall_s(plan)) if begin is not None else []
     outages = pulses.told(found, heard, end, stall_s(plan))
     row = {
@@ -171,22 +172,22 @@ def _guest(
             max([canary.longest_gap(heard.acks), *((until or end) - at for at, until in outages)]), 3
         ),
         # How long an echo took is nothing that a write has taken.
-        "latency_ms": _latencies(heard, recorder.began, marks, end) if pulse.by != "opaque" else None,
-        "canary": _canary(heard, *disks.get(vmid, (None, None))) if pulse.by != "opaque" else None,
+        "latency_ms": _latencies(heard, recorder.began, spans, end) if pulse.by != "opaque" else None,
+        "canary": _canary(heard, *facts.get("disks", {}).get(vmid, (None, None))) if pulse.by != "opaque" else None,
     }
     return row if pulse.by == "serial" else {**row, **_of_others(heard, recorder.began, marks, end)}
 
 
 def _latencies(
-    heard: canary.Heard, began: float, marks: Mapping[str, float | None], end: float
+    heard: canary.Heard, began: float, spans: Mapping[str, float | None], end: float
 ) -> dict[str, dict[str, float] | None]:
-    """How long writes took before, during and after the fault, and with an operator's remedy."""
-    begin, recover = marks["inject"], marks["recover"] or end
-    relief = marks["relief"] or recover
+    """How long writes took before, during and after the fault, and with an operator's remedy once it was in place."""
+    begin, recover = spans["inject"], spans["recover"] or end
+    relieved = spans["relieved"] or recover
     return {
         "baseline": canary.latency(heard.between(began, begin or end)),
-        "fault": canary.latency(heard.between(begin, relief)) if begin is not None else None,
-        "relief": canary.latency(heard.between(relief, recover)) if begin is not None else None,
+        "fault": canary.latency(heard.between(begin, relieved)) if begin is not None else None,
+        "relief": canary.latency(heard.between(relieved, recover)) if begin is not None else None,
         "after": canary.latency(heard.between(recover, end + 1)) if begin is not None else None,
     }
 

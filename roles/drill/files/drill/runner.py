@@ -237,7 +237,8 @@ class Runner:
         self.journal.mark("relief", clock.now())
         self.recorder.event("runner", "relief begins")
         self._sh(self._fault.relief, "relief.log")
-        self._watch(self._fault.eased, clock.now())
+        self.facts["relieved"] = clock.now()
+        self._watch(self._fault.eased, self.facts["relieved"])
 
     def _watch(self, signs: tuple[Sign, ...], since: float) -> None:
         self._wait(self.plan.limits.observe_s, lambda: self._seen(signs, since))
