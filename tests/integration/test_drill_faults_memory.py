@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import signal
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -227,6 +228,20 @@ class Hog:
         self.process.kill()
         self.process.wait()
 
+    def pages(self) -> Counter[bytes]:
+        """Each page of its large areas, and how many are like it."""
+        found: Counter[bytes] = Counter()
+        home = Path(f"/proc/{self.process.pid}")
+        with (home / "mem").open("rb", buffering=0) as memory:
+            for line in (home / "maps").read_text().splitlines():
+                words = line.split()
+                begin, end = (int(word, 16) for word in words[0].split("-"))
+                if words[1] == "rw-p" and len(words) == 5 and end - begin >= 1 << 20:
+                    memory.seek(begin)
+                    area = memory.read(end - begin)
+                    found.update(area[at : at + 4096] for at in range(0, len(area), 4096))
+        return found
+
     def mib(self) -> int:
         assert self.process.poll() is None
         text = Path(f"/proc/{self.process.pid}/status").read_text()
@@ -273,6 +288,11 @@ def test_a_hog_without_a_floor_takes_even_where_nothing_is_left(host: Shares) ->
     with Hog(host, -1, 0) as hog:
         soon(lambda: hog.mib() > 40, "it takes")
         hog.freeze.touch()
+        hog.steady()
+        pages = hog.pages()
+        del pages[bytes(4096)]
+        assert pages.total() > 40 * MIB // 4
+        assert set(pages.values()) == {1}, "pages that are alike could be shared"
 
 
 # and no more of it ------------------------------------------------------------------------------------------------

@@ -34,11 +34,12 @@ PROTECTED = -900
 _AVAILABLE = r"^MemAvailable:\s+(\d+) kB$"
 # So often a guest's balloon is asked for.
 ASK_EVERY_S = 2.0
-# Each page has bytes of its own, so that nothing can share or compress it. It gives back what would be too much.
+# Each page has bytes of its own, so that nothing can share or compress it: the same noise, begun one byte further on
+# each time, and new noise once a page would be like another. It gives back what would be too much.
 PROGRAM = f"""\
 import mmap, os, sys, time
 floor, least, freeze = int(sys.argv[1]) << 10, int(sys.argv[2]) << 10, sys.argv[3]
-held, noise = [], os.urandom(8 << 20)
+held, taken, noise = [], 0, b""
 open("/proc/self/comm", "w").write("{COMM}")
 def available():
     with open("/proc/meminfo") as file:
@@ -50,9 +51,10 @@ while True:
     elif now > floor:
         size = 8 << 20 if now > floor + (64 << 10) else 1 << 20
         held.append(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
-        held[-1].write(noise[:size])
-        for at in range(0, size, 4096):
-            held[-1][at : at + 16] = os.urandom(16)
+        if taken % 4096 == 0:
+            noise = memoryview(os.urandom((8 << 20) + 4096))
+        held[-1].write(noise[taken % 4096 :][:size])
+        taken += 1
     else:
         if now < least and held:
             held.pop().close()
