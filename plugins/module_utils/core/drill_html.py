@@ -100,6 +100,7 @@ def _swatch(kind: str, says: str) -> Markup:
 _KEY = (
     _swatch("ack", "a tick: the guest confirmed writes"),
     _swatch("outage", "a block: an outage"),
+    _swatch("outage late", "a pale one: an answer that came late"),
     _swatch("halted", "a strip below: QEMU says that it does not run"),
     _swatch("gap", "a grey column: no samples"),
 )

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from typing import Any, Literal, TypeAlias
 
 from .drill_fields import Malformed, build, moment, parse, shown
+from .drill_probes import ProbeResult
 from .steps import Failure
 
 SCHEMA = "pvelab-drill-journal/1"
@@ -201,34 +202,6 @@ class GuestResult:
     def called(self) -> str:
         """How people call it: "103 (db1)"."""
         return f"{self.vmid} ({self.name})" if self.name else str(self.vmid)
-
-
-@dataclass(frozen=True)
-class Silence:
-    """Somebody did not answer from ``from_`` to ``to`` (None: to the end), for ``s`` seconds; ``why``: what most tries
-    met."""
-
-    from_: float
-    to: float | None
-    s: float | None
-    why: str
-
-
-@dataclass(frozen=True)
-class ProbeResult:
-    """Whether somebody answered; ``host``: whether that is the host itself. Of one that has ``answered`` never, nothing
-    is known."""
-
-    name: str
-    kind: Literal["tcp", "banner", "ping", "https"]
-    address: str
-    host: bool
-    every_s: float
-    tried: int
-    answered: int
-    usual_ms: float | None
-    outages: tuple[Silence, ...]
-    outage_s: float
 
 
 @dataclass(frozen=True)

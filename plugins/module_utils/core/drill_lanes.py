@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from .drill_journal import Blind, Journal, ProbeResult
+from .drill_journal import Blind, Journal
 from .drill_markup import Markup, tag
+from .drill_probes import LATE, ProbeResult
 from .drill_words import seconds
 
 BAR, LINE = 20.0, 18.0
@@ -69,7 +70,8 @@ def _lane(lane: Lane, axis: Places, y: float) -> Markup:
         parts.append(tag("rect", x=left, y=y_bar, width=max(1.5, right - left), height=BAR, class_="gap"))
     for out in lane.probe.outages:
         left, right = axis.x(out.from_), axis.x(out.to if out.to is not None else axis.end)
-        parts.append(tag("rect", x=left, y=y_bar, width=max(2.0, right - left), height=BAR, class_="outage"))
+        kind = "outage late" if out.why == LATE else "outage"
+        parts.append(tag("rect", x=left, y=y_bar, width=max(2.0, right - left), height=BAR, class_=kind))
     return tag("g", *parts)
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from .drill_journal import WATCHED, GuestResult, Journal
+from .drill_probes import ProbeResult
 from .drill_words import joined, many, seconds
 
 
@@ -86,13 +87,23 @@ def _outside(journal: Journal) -> list[str]:
         for away in seen.away
     ]
     known = [probe for probe in seen.probes if probe.answered]
-    out = [f"{probe.name} for {seconds(probe.outage_s)}" for probe in known if probe.outages]
+    out = [f"{probe.name} for {seconds(probe.lasted(probe.silences))}" for probe in known if probe.silences]
     calm = [probe.name for probe in known if not probe.outages]
     if out:
         said.append(f"Seen from {seen.name}, there was no answer from {joined(out)}.")
+    said += [f"Seen from {seen.name}, {_late(probe, journal.marks.get('inject'))}." for probe in known if probe.delays]
     if calm:
         said.append(f"Seen from {seen.name}, {joined(calm)} answered all the time.")
     return said
+
+
+def _late(probe: ProbeResult, inject: float | None) -> str:
+    """How often its answers were late; what was so before the fault is not the fault's doing."""
+    count, lasted = len(probe.delays), seconds(probe.lasted(probe.delays))
+    before = [out for out in probe.delays if inject is not None and out.to is not None and out.to <= inject]
+    those = "all of it" if len(before) == count else f"{seconds(probe.lasted(tuple(before)))} of it"
+    which = f", {those} before the fault" if before else ""
+    return f"answers of {probe.name} were late {many(count, 'time')}, by {lasted} in all{which}"
 
 
 def _when(after: float) -> str:

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from .drill_blocks import Block, Cell, Table, Text
-from .drill_journal import Journal, ProbeResult, Silence, Vantage
+from .drill_journal import Journal, Vantage
+from .drill_probes import ProbeResult, Silence, weight
 from .drill_words import many, seconds, since
 
 SHOWN = 5
@@ -18,7 +19,7 @@ def outside(journal: Journal) -> tuple[Block, ...]:
         return ()
     rows = [_row(journal, probe, "the host") for probe in journal.probes]
     rows += [_row(journal, probe, seen.name) for probe in seen.probes] if seen else []
-    head = ("Who was asked", "From where", "What counts", "Answers", "Usually after", "Silent", "When")
+    head = ("Who was asked", "From where", "What counts", "Answers", "Usually after", "Silent", "Late", "When")
     return (
         *(_seen(journal, seen) if seen else [Text(_NOBODY)]),
         *([Table(head, tuple(rows))] if rows else []),
@@ -62,13 +63,16 @@ def _row(journal: Journal, probe: ProbeResult, where: str) -> tuple[Cell | str, 
     counts = f"{KINDS[probe.kind]}, every {probe.every_s:.1f} s"
     answers = f"{probe.answered} of {probe.tried}"
     if not probe.answered:
-        return (asked, where, counts, answers, "", Cell("never reached from there", "warn"), "")
-    silent = Cell(seconds(probe.outage_s), "warn") if probe.outages else "never"
-    told = [_silence(journal, out) for out in probe.outages[:SHOWN]]
+        return (asked, where, counts, answers, "", Cell("never reached from there", "warn"), "", "")
+    silent = Cell(seconds(probe.lasted(probe.silences)), "warn") if probe.silences else "never"
+    late = f"{many(len(probe.delays), 'time')}, {seconds(probe.lasted(probe.delays))}" if probe.delays else "never"
+    inject = journal.marks.get("inject")
+    shown = sorted(probe.outages, key=lambda out: weight(out.why, out.to, inject))[:SHOWN]
+    told = [_silence(journal, out) for out in sorted(shown, key=lambda out: out.from_)]
     more = len(probe.outages) - SHOWN
     told += [f"and {many(more, 'more time')}"] if more > 0 else []
     usual = "" if probe.usual_ms is None else f"{probe.usual_ms:.1f} ms"
-    return (asked, where, counts, answers, usual, silent, "; ".join(told))
+    return (asked, where, counts, answers, usual, silent, late, "; ".join(told))
 
 
 def _silence(journal: Journal, out: Silence) -> str:

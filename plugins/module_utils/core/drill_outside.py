@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any
 
 from .drill_fields import moment
+from .drill_probes import LATE, weight
 from .drill_samples import Row, number
 from .steps import Failure
 
@@ -27,7 +28,7 @@ AWAY_FROM_FAULT_S = 1.0
 TORN_S = 0.25
 # In the journal's list of what happened, from each probe.
 TOLD = 20
-NOBODY = ("silent", "unreachable", "late")
+NOBODY = ("silent", "unreachable", LATE)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def put_in(text: str, where: str, seen: Mapping[str, Any], samples: Iterable[Row
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise Failure(f"{where} and what was seen from outside do not fit: {type(error).__name__} {error}.") from error
     kept = [event for event in journal["events"] if event["source"] != SOURCE]
-    journal["events"] = sorted([*kept, *_events(found)], key=lambda event: float(event["at"]))
+    journal["events"] = sorted([*kept, *_events(found, marks.get("inject"))], key=lambda event: float(event["at"]))
     journal["evidence"] = [row for row in journal["evidence"] if row["name"] != TRIES]
     if tries is not None:
         data = tries.encode()
@@ -139,10 +140,10 @@ def _covers(other: Mapping[str, Any], out: Mapping[str, Any], slack_s: float) ->
     return other["to"] is None or (out["to"] is not None and other["to"] >= out["to"] - slack_s)
 
 
-def _events(found: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _events(found: Mapping[str, Any], inject: float | None) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
     for probe in found["probes"]:
-        for out in probe["outages"][:TOLD]:
+        for out in sorted(probe["outages"], key=lambda out: weight(out["why"], out["to"], inject))[:TOLD]:
             gone = f"{probe['name']} ({probe['address']}) is {out['why']}, seen from {found['name']}"
             events.append(_event(out["from"], gone))
             if out["to"] is not None:

@@ -64,7 +64,7 @@ section>:last-child{margin-bottom:0}
 figure{margin:0 0 1.4rem}
 figcaption{display:flex;flex-wrap:wrap;gap:.2rem 1.2rem;color:var(--soft);font-size:.88rem;margin-top:.4rem}
 .swatch{display:inline-block;width:1.1em;height:.8em;margin-right:.45em;vertical-align:-.05em}
-.swatch.ack{border-left:2px solid var(--ack);width:.3em}.swatch.outage{background:var(--outage)}
+.swatch.ack{border-left:2px solid var(--ack);width:.3em}.swatch.outage{background:var(--outage)}.late{opacity:.45}
 .swatch.halted{background:var(--halted);height:.3em;vertical-align:.15em}
 .swatch.gap{background:var(--soft);opacity:.4}
 svg{display:block;width:100%;height:auto;font:12px system-ui,-apple-system,"Segoe UI",Roboto,"DejaVu Sans",sans-serif}

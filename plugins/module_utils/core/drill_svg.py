@@ -159,7 +159,9 @@ def _summary(journal: Journal) -> str:
         f"guest {g.called}, {g.role}: {many(len(g.outages), 'outage')}, {seconds(g.outage_s)} in all"
         for g in journal.guests
     ]
-    told += [f"{lane.title}: {seconds(lane.probe.outage_s)} silent" for lane in drill_lanes.lanes(journal)]
+    told += [
+        f"{lane.title}: {seconds(lane.probe.lasted(lane.probe.silences))} silent" for lane in drill_lanes.lanes(journal)
+    ]
     return f"Timeline of the drill. {'; '.join(told) or 'No guest was watched'}. The tables below say the same."
 
 

@@ -178,6 +178,43 @@ def test_who_answered_all_the_time_is_said_in_one_sentence() -> None:
     assert not [text for text in said if "no answer" in text]
 
 
+def slow(*late: tuple[float, float]) -> dict[str, Any]:
+    """The API answers, but late at some times; after the fault it is silent for a second."""
+    rows = [*[(since, until, "late") for since, until in late], (made.INJECT + 9, made.INJECT + 10, "silent")]
+    api = made.probe("API", "192.0.2.5:8006", "https", 0.1, sorted(rows))
+    return made.cut(made.cut(made.outside(), "vantage/away", []), "vantage/probes", [api])
+
+
+def test_a_late_answer_is_an_answer() -> None:
+    early = [(made.BEGAN + n, made.BEGAN + n + 0.5) for n in range(4)]
+    fault = (made.INJECT + 2, made.INJECT + 5)
+
+    def said(*late: tuple[float, float]) -> str:
+        return "\n".join(measured(read_journal(json.dumps(slow(*late)), "journal.json")))
+
+    assert "Seen from the controller, there was no answer from API for 1.0 s." in said(*early, fault)
+    assert "answers of API were late 5 times, by 5.0 s in all, 2.0 s of it before the fault." in said(*early, fault)
+    assert "answers of API were late 4 times, by 2.0 s in all, all of it before the fault." in said(*early)
+    assert "answers of API were late 1 time, by 3.0 s in all." in said(fault)
+    for text in both(slow(fault)):
+        assert "1 time, 3.0 s" in text
+
+
+def test_of_many_outages_those_of_the_fault_are_told() -> None:
+    base, fault = made.BEGAN + LATER_S, made.INJECT + LATER_S
+    rows = [(base + n * 0.2, base + n * 0.2 + 0.1, "late") for n in range(30)]
+    probe = made.probe(
+        *("API", "192.0.2.5:8006", "https", 0.1), [*rows, (fault + 1, fault + 4, "late"), (fault + 5, None, "silent")]
+    )
+    told = [event for event in put(probes=[probe])["events"] if event["source"] == "vantage"]
+    assert [event["text"].split(",")[0] for event in told if event["at"] > made.INJECT] == [
+        "API (192.0.2.5:8006) is late",
+        "API answers the controller again",
+        "API (192.0.2.5:8006) is silent",
+    ]
+    assert len(told) == 2 * 20 - 1
+
+
 @pytest.mark.parametrize("width", [drill_svg.WIDE, drill_svg.NARROW])
 def test_each_who_answered_has_a_lane(width: int) -> None:
     journal = read_journal(json.dumps(made.outside()), "journal.json")
