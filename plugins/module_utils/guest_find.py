@@ -56,6 +56,7 @@ def situate(cluster: Any, params: Params) -> dict[str, Any]:
         leftover=left.what if left else "",
         debris=left.volumes if left else (),
         handed=[seen],
+        nodes=() if ref or not present else tuple(api.get("/nodes")),
     )
     return {"_guest": situation}
 

@@ -33,7 +33,7 @@ def read_vm(api: Any, params: Params) -> State | None:
         return {"vmid": at.vmid, "node": at.node, "lock": config["lock"], "leftover": at.leftover, "status": "stopped"}
     if not first and not at.exists and params.get("name") and not params.get("vmid"):
         # Two runs may have made a guest of this name at the same moment; ids are unique, names are not.
-        find_name(api, str(params["name"]))
+        find_name(api, str(params["name"]), nodes=at.nodes or None)
     state = {**parse_config(config), **_pool(api, at, params)}
     want = {} if params["state"] == "absent" else wanted(params)
     sure = _made_stopped(at, params) if not first else not pending(entries) and _listed_stopped(at, params, want, state)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -165,14 +165,18 @@ def find_vmid(api: Reader, vmid: int) -> GuestRef | None:
     return next((g for g in all_guests(api) if g.vmid == vmid), None)
 
 
-def find_name(api: Reader, name: str, node: str | None = None) -> GuestRef | None:
+def find_name(
+    api: Reader, name: str, node: str | None = None, nodes: Sequence[Mapping[str, Any]] | None = None
+) -> GuestRef | None:
     """The VM of this name (on ``node`` if given), or None. Raises Failure when several have it: names are not unique.
+
+    ``nodes`` are those of the cluster, as it lists them, where they are known already.
 
     Names come from the nodes themselves, which read them from the configuration, because those in
     /cluster/resources are missing for the first seconds of a guest's life and late after a renaming.
     """
     found: list[GuestRef] = []
-    for entry in api.get("/nodes"):
+    for entry in api.get("/nodes") if nodes is None else nodes:
         owner = str(entry["node"])
         if node not in (None, owner):
             continue

@@ -41,9 +41,9 @@ class Situation:
 
     ``version`` is that of Proxmox VE where it was asked for, else empty. ``leftover``: a "creation" or a "clone" was
     cut off and left a placeholder here, and ``debris``: volumes that nothing mentions. ``listed`` is how the
-    cluster says that it runs, up to 10 s old. ``handed`` is the configuration
-    that was read on the way, with what waits for a restart, for the first reading to take from here (None: there is no
-    guest).
+    cluster says that it runs, up to 10 s old. ``handed`` is the configuration that was read on the way, with what waits
+    for a restart, for the first reading to take from here (None: there is no guest). ``nodes`` are the cluster's, where
+    there is no guest yet.
     """
 
     vmid: int
@@ -57,6 +57,7 @@ class Situation:
     debris: tuple[str, ...] = ()
     listed: str = ""
     handed: list[tuple[Mapping[str, Any], Entries] | None] = field(default_factory=list, compare=False)
+    nodes: tuple[Mapping[str, Any], ...] = ()
 
     def __str__(self) -> str:
         return f"{self.vmid} ({self.name})" if self.name else str(self.vmid)
