@@ -82,7 +82,7 @@ async def build(settings: Settings) -> Node:
     Raises ApiError when QEMU is not there, or KVM was asked for and does not work.
     """
     node = Node(settings)
-    node.qemu = await find_qemu(settings.kvm)
+    node.qemu = await find_qemu(settings.kvm, settings.state_dir / "qemu.json")
     node.store.sweep()
     node.tasks.load()
     node.auth.load(settings.root_password)

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from machine_lab import Lab, until
 
+from labnode.machine import accel
 from labnode.machine.accel import DONE, kvm_works
 from labnode.machine.model import Qemu
+from labnode.storage import run
 
 
 def program(path: Path, text: str) -> str:
@@ -46,6 +48,70 @@ async def test_a_probe_that_hangs_is_given_up_and_leaves_no_process(tmp_path: Pa
     assert not await kvm_works(hanging, timeout=3.0, accel="tcg")
     assert asyncio.get_running_loop().time() - before < 8
     assert not Path("/proc", pid.read_text().strip()).exists()
+
+
+class Stand:
+    """A program that stands for QEMU; its guests run, at once, with KVM."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.notes, self._asked = folder / "qemu.json", folder / "asked"
+        says = (
+            'case "$*" in *version*) echo version 10.0.13;; *-cpu*) echo x86 max; echo Recognized;; *) exit 99;; esac'
+        )
+        self.path = program(folder / "qemu", f'echo "$1 $2" >> {self._asked}; {says}')
+        monkeypatch.setattr(accel, "_usable", lambda: True)
+        for module, real in ((accel, accel.tool), (run, run.tool)):
+            monkeypatch.setattr(
+                module, "tool", lambda name, real=real: self.path if name == accel.BINARY else real(name)
+            )
+
+    async def found(self) -> Qemu:
+        return await (await accel.find_qemu("auto", self.notes)).settled()
+
+    def asked(self) -> list[str]:
+        """What it was asked since this was called last; the emulated guest may be given up before it has begun."""
+        words = self._asked.read_text().splitlines() if self._asked.exists() else []
+        self._asked.unlink(missing_ok=True)
+        return sorted({*words} - {"-accel tcg"})
+
+
+ALL = ["--version ", "-accel kvm", "-cpu help"]
+
+
+async def test_a_node_that_starts_again_knows_its_qemu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = Stand(tmp_path, monkeypatch)
+    first = await stand.found()
+    assert (first.kvm, first.text, first.models, stand.asked()) == (True, "10.0.13", {"max"}, ALL)
+    again = await stand.found()
+    assert (again, stand.asked()) == (first, [])
+
+
+async def test_what_is_known_of_qemu_grows_old(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = Stand(tmp_path, monkeypatch)
+    await stand.found()
+    stand.asked()
+    booted = tmp_path / "boot_id"
+    booted.write_text("another\n")
+    monkeypatch.setattr(accel, "BOOT_ID", booted)
+    assert (await stand.found()).kvm and stand.asked() == ["-accel kvm"], "after a boot KVM is tried again"
+    with Path(stand.path).open("a") as file:
+        file.write("# an upgrade\n")
+    assert (await stand.found()).kvm and stand.asked() == ALL
+    stand.notes.write_text("no JSON")
+    assert (await stand.found()).kvm and stand.asked() == ALL
+    monkeypatch.setattr(accel, "_usable", lambda: False)
+    assert not (await stand.found()).kvm, "somebody has taken it away"
+    assert not (await accel.find_qemu("off", stand.notes)).kvm
+
+
+async def test_kvm_that_did_not_work_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stand = Stand(tmp_path, monkeypatch)
+    works = Path(stand.path).read_text()
+    program(Path(stand.path), works.replace("exit 99", "exit 1"))
+    assert not (await stand.found()).kvm
+    stand.asked()
+    assert not (await stand.found()).kvm
+    assert stand.asked() == ["-accel kvm"]
 
 
 def unsettled() -> tuple[Qemu, asyncio.Future[bool]]:
