@@ -35,9 +35,11 @@ _AVAILABLE = r"^MemAvailable:\s+(\d+) kB$"
 # So often a guest's balloon is asked for.
 ASK_EVERY_S = 2.0
 # Each page has bytes of its own, so that nothing can share or compress it: the same noise, begun one byte further on
-# each time, and new noise once a page would be like another. It gives back what would be too much.
+# each time, and new noise once a page would be like another. Large pages are had sooner. What would be too
+# much it gives back.
 PROGRAM = f"""\
 import mmap, os, sys, time
+from contextlib import suppress
 floor, least, freeze = int(sys.argv[1]) << 10, int(sys.argv[2]) << 10, sys.argv[3]
 held, taken, noise = [], 0, b""
 open("/proc/self/comm", "w").write("{COMM}")
@@ -51,6 +53,8 @@ while True:
     elif now > floor:
         size = 8 << 20 if now > floor + (64 << 10) else 1 << 20
         held.append(mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS))
+        with suppress(OSError):
+            held[-1].madvise(mmap.MADV_HUGEPAGE)
         if taken % 4096 == 0:
             noise = memoryview(os.urandom((8 << 20) + 4096))
         held[-1].write(noise[taken % 4096 :][:size])
@@ -114,8 +118,7 @@ def _hogged(hog: Hog, floor_mib: int, least_mib: int, most_kib: int, freeze: Pat
     program = hog.plan.home / "hog.py"
     start = hog.start(
         [hog.plan.python, str(program), str(floor_mib), str(least_mib), str(freeze)],
-        # What it is to take is memory, and no processor from anybody.
-        *(f"MemoryMax={most_kib}K", "MemorySwapMax=0", "OOMScoreAdjust=1000", "CPUWeight=10"),
+        *(f"MemoryMax={most_kib}K", "MemorySwapMax=0", "OOMScoreAdjust=1000"),
     )
     return f"cat > {quote(str(program))} <<'END'\n{PROGRAM}END\n{start}"
 
