@@ -18,19 +18,29 @@ _PACKAGES = {"lvm": "lvm2", "zpool": "zfsutils-linux", "zfs": "zfsutils-linux", 
 def survey(host: Any, called: Iterable[str] = ()) -> Disks:
     """All block devices and what uses them. ``called``: the names by which the task calls devices. Raises Failure."""
     tree = json.loads(host.query(("lsblk", "-J", "-b", "-o", COLUMNS)))
-    aliases = {name: host.link(name) or name for name in called}
     devices = [Device.of(entry) for entry in tree.get("blockdevices") or ()]
+    mapped = _mapped(host, devices)
+    real = {name: host.link(name) or name for name in called}
+    aliases = {name: mapped.get(path, path) for name, path in real.items()}
     signatures = _signatures(host, _unknown(devices, set(aliases.values())))
     links = {name: host.link(f"{_BY_ID}/{name}") for name in host.names(_BY_ID)}
     groups, volumes = _lvm(host)
+    used = {device: name for name, pool in pools(host).items() for device in pool.paths.values()}
     return Disks(
         devices=tuple(device.signed(signatures) for device in devices),
-        links={name: path for name, path in links.items() if path},
+        links={name: mapped.get(path, path) for name, path in links.items() if path},
         groups=groups,
         volumes=volumes,
-        pools={device: name for name, pool in pools(host).items() for device in pool.paths.values()},
+        pools={mapped.get(path, path): name for path, name in used.items()},
         aliases=aliases,
+        mapped=mapped,
     )
+
+
+def _mapped(host: Any, devices: Iterable[Device]) -> dict[str, str]:
+    """The kernel's paths of volumes → those that lsblk has."""
+    paths = [part.path for top in devices for part in top.tree() if part.path.startswith("/dev/mapper/")]
+    return {host.link(path) or path: path for path in paths}
 
 
 def _unknown(devices: Iterable[Device], named: set[str]) -> list[str]:

@@ -65,7 +65,7 @@ EXAMPLES = r"""
     uri: https://mirror.example.com/debian
     suite: trixie
     components: [main]
-    key: /usr/share/keyrings/mirror.gpg
+    key: "{{ lookup('ansible.builtin.file', 'mirror.asc') }}"
 """
 
 RETURN = r"""

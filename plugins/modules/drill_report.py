@@ -59,8 +59,8 @@ EXAMPLES = r"""
 
 - name: Write it for a machine that reads JUnit, with the runs before as its history
   pvelab.proxmox.drill_report:
-    journal: drills/20261122T021500Z-storage_full-1a2b3c/journal.json
-    path: build/reports
+    journal: /var/lib/pvelab-drills/20261122T021500Z-storage_full-1a2b3c/journal.json
+    path: /srv/reports
     formats: [junit]
     history: ["{{ last_week }}/journal.json"]
 """

@@ -136,9 +136,16 @@ EXAMPLES = r"""
         address: [198.51.100.1/24]
   register: change
 
-- name: Keep it, over a new connection
+- name: Leave the old connection
+  ansible.builtin.meta: reset_connection
+
+- name: Keep it, over a new connection, as soon as the reload is over
   pvelab.proxmox.network_confirm:
     token: "{{ change.object.pending }}"
+  register: kept
+  until: kept is success or 'not over yet' not in kept.msg
+  retries: 30
+  delay: 2
 
 - name: Two cards as one, and a bridge on them that takes the address over; with time to look at it
   pvelab.proxmox.network:

@@ -28,9 +28,13 @@ author:
 """
 
 EXAMPLES = r"""
-- name: Keep the new network
+- name: Keep the new network, as soon as the reload is over
   pvelab.proxmox.network_confirm:
     token: "{{ change.object.pending }}"
+  register: kept
+  until: kept is success or 'not over yet' not in kept.msg
+  retries: 30
+  delay: 2
 
 - name: Keep whatever was changed last
   pvelab.proxmox.network_confirm:

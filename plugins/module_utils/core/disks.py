@@ -104,7 +104,8 @@ class Disks:
 
     ``links``: names below /dev/disk/by-id → device paths. ``groups``: physical volume → volume group ("" for none).
     ``volumes``: volume group → its logical volumes. ``pools``: device path → imported zpool. ``aliases``: what the task
-    calls a device → its path.
+    calls a device → its path. ``mapped``: the kernel's path of a volume (/dev/dm-0) → the one that lsblk and LVM have
+    (/dev/mapper/pve-swap), which is the one that counts here.
     """
 
     devices: tuple[Device, ...]
@@ -113,6 +114,7 @@ class Disks:
     volumes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     pools: Mapping[str, str] = field(default_factory=dict)
     aliases: Mapping[str, str] = field(default_factory=dict)
+    mapped: Mapping[str, str] = field(default_factory=dict)
 
     def find(self, called: str) -> Device:
         """The device that a task names by any of its paths. Raises Missing when there is none."""
@@ -124,7 +126,7 @@ class Disks:
         raise Missing(f"there is no block device {called}. The module disk_info lists those that there are.")
 
     def path(self, called: str) -> str:
-        """The kernel's path of a device, whichever of its names a task uses."""
+        """The path of a device as lsblk has it, whichever of its names a task uses."""
         return self.aliases.get(called, called)
 
     def whole(self, path: str) -> str:

@@ -36,7 +36,8 @@ def observed(pool: Pool, disks: Disks) -> list[str]:
 
 def disk_of(pool: Pool, device: str, disks: Disks) -> str:
     """The disk that a pool was given, out of what ZFS calls it; a partition only if the task names that partition."""
-    path = pool.paths.get(device, device)
+    real = pool.paths.get(device, device)
+    path = disks.mapped.get(real, real)
     return path if path in disks.aliases.values() else disks.whole(path)
 
 
