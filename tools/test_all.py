@@ -2,7 +2,7 @@
 """Runs parts of `make test` side by side, shows each one's end, the whole output of what failed, and one summary.
 
 tools/test_all.py PART… [--then PART…]…     those after --then begin when the ones before it have ended; the first of
-                                            them is the longest, and the others leave it the processors that it wants
+                                            them is the longest, and the others leave it a processor
 
 What a part prints is in .build/results/PART.log meanwhile, each line with its time.
 """
@@ -24,7 +24,6 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / ".build/results"
 LANES = 2
-NICE = 10
 
 
 @dataclass(frozen=True)
@@ -37,11 +36,11 @@ class Part:
     log: str
 
 
-def run(name: str, niceness: int, running: dict[str, subprocess.Popen[str]]) -> Part:
+def run(name: str, gives_way: bool, running: dict[str, subprocess.Popen[str]]) -> Part:
     """Run `make NAME` in a process group of its own, so that an interrupt can end all of it."""
     began = time.monotonic()
     with subprocess.Popen(
-        ["nice", "-n", str(niceness), "make", "--no-print-directory", name],
+        [*(beside() if gives_way else ()), "make", "--no-print-directory", name],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -99,8 +98,8 @@ def summary(groups: list[tuple[list[Part], float]]) -> None:
     print(f"{total['passed']} passed, {total['failed']} failed, {total['skipped']} skipped", flush=True)
 
 
-def side_by_side(wanted: list[tuple[str, int]], running: dict[str, subprocess.Popen[str]]) -> list[Part]:
-    """Run parts, each with its niceness, in LANES lanes. Raises KeyboardInterrupt with all of them ended."""
+def side_by_side(wanted: list[tuple[str, bool]], running: dict[str, subprocess.Popen[str]]) -> list[Part]:
+    """Run parts, each giving way or not, in LANES lanes. Raises KeyboardInterrupt with all of them ended."""
     parts: list[Part] = []
     with ThreadPoolExecutor(LANES) as lanes:
         try:
@@ -116,15 +115,21 @@ def side_by_side(wanted: list[tuple[str, int]], running: dict[str, subprocess.Po
     return parts
 
 
-def stages(arguments: list[str]) -> list[list[tuple[str, int]]]:
-    """The parts that run side by side, each with its niceness, one stage after the other."""
-    found: list[list[tuple[str, int]]] = [[]]
+def beside() -> list[str]:
+    """What keeps a command off one processor. Its being nice would not: the kernel shares processors out by sessions
+    (sched_autogroup_enabled), and each virtual machine and each node is one of its own."""
+    free = sorted(os.sched_getaffinity(0))[1:]
+    return ["taskset", "--cpu-list", ",".join(map(str, free))] if free else []
+
+
+def stages(arguments: list[str]) -> list[list[tuple[str, bool]]]:
+    """The parts that run side by side, and whether each gives way to the first, one stage after the other."""
+    found: list[list[tuple[str, bool]]] = [[]]
     for word in arguments:
         if word == "--then":
             found.append([])
         else:
-            later = len(found) > 1 and found[-1]
-            found[-1].append((word, NICE if later else 0))
+            found[-1].append((word, len(found) > 1 and bool(found[-1])))
     return [stage for stage in found if stage]
 
 
