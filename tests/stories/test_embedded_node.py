@@ -74,11 +74,12 @@ def db1(demo: Demo) -> psutil.Process | None:
 
 
 def test_a_game_day_of_all_that_it_can_have(demo: Demo) -> None:
-    ended(begin(demo, drill_game_day=GAME_DAY, drill_confirm="pve1"))
+    ended(begin(demo, drill_game_day=GAME_DAY, drill_confirm="pve1", drill_stall_s=4))
     found = journals(demo)
     assert {name: data["verdict"] for name, data in found.items()} == dict.fromkeys(GAME_DAY, "passed")
     for name, data in found.items():
         assert data["residue"]["left"] == [], name
+        assert data["plan"]["fault"]["options"]["stall_s"] == 4.0, name
         assert all(row["seen"] for row in data["signature"]), name
         assert data["vantage"]["probes"][0]["answered"] > 20 and data["vantage"]["error_s"] < 0.5, name
         canaries = [row["canary"] for row in data["guests"]]
