@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Every plugin shows at least two examples, and what they say is what the modules take.
 
-tests/stories/test_examples.py carries out those of the modules of the API.
+tests/stories/test_examples.py carries out those of the modules of the API, test_host_examples.py there all others.
 """
 
 from __future__ import annotations
