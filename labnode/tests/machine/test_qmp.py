@@ -32,19 +32,23 @@ async def test_a_monitor_that_says_nothing_is_waited_for_as_long_as_was_said(tmp
         gone.set()
 
 
-async def test_an_event_that_overtakes_the_answer_of_the_negotiation_is_no_failure(tmp_path: Path) -> None:
+@pytest.mark.parametrize("moment", ["greeting", "negotiation"])
+async def test_an_event_that_comes_first_is_no_failure(tmp_path: Path, moment: str) -> None:
     clients = itertools.count(1)
 
     async def qemu(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         def say(message: dict[str, object]) -> None:
             writer.write(json.dumps(message).encode() + b"\r\n")
 
+        event = {"event": "RESET", "data": {"guest": True}, "timestamp": {"seconds": 1, "microseconds": 1}}
         first = next(clients) == 1
+        if first and moment == "greeting":
+            say(event)
         version = {"qemu": {"micro": 0, "minor": 2, "major": 7}, "package": ""}
         say({"QMP": {"version": version, "capabilities": ["oob"]}})
         while line := await reader.read(1 << 16):
             if first:
-                say({"event": "RESET", "data": {"guest": True}, "timestamp": {"seconds": 1, "microseconds": 1}})
+                say(event)
             request = json.loads(line)
             say({"return": {}} | ({"id": request["id"]} if "id" in request else {}))
         writer.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from qemu.qmp import ConnectError, ExecuteError, QMPClient, QMPError
-from qemu.qmp.qmp_client import NegotiationError
+from qemu.qmp.qmp_client import GreetingError, NegotiationError
 
 from labnode.errors import ApiError
 
@@ -89,13 +89,14 @@ async def connect(vmid: int, path: Path, timeout: float = 30.0) -> AsyncIterator
 
 async def _negotiated(vmid: int, path: Path) -> QMPClient:
     """A client whose negotiation went well. QEMU counts a client as ready before its answer to `qmp_capabilities` is
-    out, so an event of that moment (a guest's reset, a device that left) comes first, which the library refuses."""
+    out, and the next one for a moment as the one before it, so an event of that moment (a guest's reset, a device that
+    left, a job) comes first, which the library refuses."""
     while True:
         client = QMPClient(f"vm{vmid}")
         try:
             await client.connect(str(path))
         except ConnectError as err:
-            if not isinstance(err.exc, NegotiationError):
+            if not isinstance(err.exc, (GreetingError, NegotiationError)):
                 raise
             await asyncio.sleep(0.01)
         else:
