@@ -84,6 +84,7 @@ def test_a_game_day_of_all_that_it_can_have(demo: Demo) -> None:
         # The date in one answer says it to half a second and half of what the answer took, and after a short fault
         # there may be no more than a few.
         assert data["vantage"]["probes"][0]["answered"] > 20 and data["vantage"]["error_s"] < 0.6, name
+        assert data["vantage"]["exchanges"] > 1, f"{name}: the clocks were not held against each other"
         canaries = [row["canary"] for row in data["guests"]]
         assert all(canary["checked"] and canary["acked"] > 20 and not canary["lost"] for canary in canaries), name
     assert found["guest_panic"]["metrics"]["outage_s"] > 1
