@@ -47,11 +47,11 @@ lab-down: ## Stop the lab machine and remove it; the cache stays
 
 .PHONY: drill
 DRILL ?=
-drill: ## Break one thing on the lab machine, measure, prove that it recovers: DRILL=storage_full (CHECK=1: only show)
+drill: ## Break the lab machine and prove that it recovers: DRILL=storage_full (CHECK=1: only show; CONFIRM=pve1)
 	@[ -n "$(DRILL)" ] || { echo "Which one? make drill DRILL=storage_full; roles/drill/README.md lists them all."; exit 1; }
 	@$(MAKE) --no-print-directory lab
 	@lab/lab api GET /nodes/pve1/qemu/103/config >/dev/null 2>&1 || ansible-playbook -i inventories/lab playbooks/site.yml
-	@ansible-playbook -i inventories/lab lab/drill.yml -e drill_name=$(DRILL) $(if $(CHECK),--check)
+	@ansible-playbook -i inventories/lab lab/drill.yml -e drill_name=$(DRILL) $(if $(CONFIRM),-e drill_confirm=$(CONFIRM)) $(if $(CHECK),--check)
 
 .PHONY: ee
 EE ?= quay.io/pvelab/pvelab-ee:$(shell sed -n 's/^version: //p' galaxy.yml)

@@ -43,10 +43,15 @@ def catalog() -> dict[str, dict[str, Any]]:
 
 
 @cache
+def settings(inventory: str) -> dict[str, Any]:
+    """What one of the inventories of this tree says of drills."""
+    found: dict[str, Any] = yaml_load(dict(TARGETS)[inventory].read_text(encoding="utf-8"))
+    return found
+
+
 def targets(inventory: str) -> dict[str, Any]:
-    """What each drill hits in one of the inventories of this tree."""
-    path = dict(TARGETS)[inventory]
-    found: dict[str, Any] = yaml_load(path.read_text(encoding="utf-8"))["drill_targets"]
+    """What each drill hits there."""
+    found: dict[str, Any] = settings(inventory)["drill_targets"]
     return found
 
 
@@ -150,7 +155,10 @@ def _embedded(name: str) -> Iterator[str]:
 
 
 def _lab(name: str) -> Iterator[str]:
-    make, here = f"make drill DRILL={name}", {"drill_targets": {name: targets("lab")[name]}}
+    lab, classes = settings("lab"), list(TOUCHES)
+    above = classes.index(catalog()[name]["blast_radius"]) > classes.index(lab["drill_ceiling"])
+    make = f"make drill DRILL={name}{' CONFIRM=' + lab['drill_node'] if above else ''}"
+    here = {"drill_targets": {name: targets("lab")[name]}}
     text = yaml.safe_dump(here, default_flow_style=None, width=100, sort_keys=False)
     yield "On the lab machine, which is built once for that and takes minutes:"
     yield f"```sh skip: it builds and starts a virtual machine as root\n{make} CHECK=1\n{make}\n```"
