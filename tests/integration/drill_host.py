@@ -83,6 +83,7 @@ class Host:
         data: dict[str, Any] = json.loads((self.home / "journal.json").read_text())
         jsonschema.validate(data, SCHEMA)
         assert data["verdict"] == verdict
+        print(f"{verdict}: {data['because']}")  # is shown of a test that fails
         for row in data["evidence"]:
             text = (self.home / row["name"]).read_bytes()
             assert (row["bytes"], row["sha256"]) == (len(text), hashlib.sha256(text).hexdigest())

@@ -170,12 +170,42 @@ def test_a_guest_that_is_locked_at_the_last_moment(host: Host) -> None:
     assert "inject" not in states(data)
 
 
+def test_what_the_node_shows_first_is_the_first_effect(host: Host) -> None:
+    def shown(seen: Any, _since: float) -> str | None:
+        host.node.guests[1]["qmpstatus"] = "io-error"
+        return "it is" if seen.status.get(103) == "io-error" else None
+
+    host.harmless()
+    host.signs = (host.drill.signs.Sign("the node calls it io-error", shown),)
+    data = host.run()
+    assert data["verdict"] == "passed"
+    assert data["marks"]["inject"] < data["marks"]["effect"] == data["marks"]["api"] <= data["marks"]["detected"]
+    assert data["metrics"]["blind_s"] == 0
+
+
 def test_a_guest_that_is_not_heard(host: Host) -> None:
     (host.held / "101").touch()
-    data = host.run()
+    data = host.run(limits={"answer_s": 0.25})
     assert data["verdict"] == "aborted_preflight"
-    assert "the canary of guest 101 was not heard three times in 0.25 s" in data["because"]
+    assert "the canary of guest 101 was not heard three times in 0.5 s" in data["because"]
     assert "arm" not in states(data)
+
+
+def test_a_guest_that_is_heard_late(host: Host) -> None:
+    looked, silent = host.drill.proofs.deaf, host.held / "101"
+    silent.touch()
+    seen: list[str] = []
+
+    def deaf(*args: Any) -> str:
+        seen.append(looked(*args))
+        silent.unlink(missing_ok=True)
+        return seen[-1]
+
+    host.patch.setattr(host.drill.proofs, "deaf", deaf)
+    host.harmless()
+    assert host.run()["verdict"] == "passed"
+    assert "guest 101 was not heard" in seen[0]
+    assert seen[-1] == ""
 
 
 def test_a_way_back_that_fails_when_it_is_rehearsed(host: Host) -> None:

@@ -380,7 +380,7 @@ def test_a_drill_with_an_opaque_guest_claims_nothing_of_its_data(host: Host) -> 
 
 def test_a_guest_whose_agent_says_nothing_stops_the_drill_before_it_breaks_anything(host: Host) -> None:
     host.node.dumb.set()  # type: ignore[attr-defined]
-    data = by_agent(host)
+    data = by_agent(host, limits={"baseline_s": 1.5, "answer_s": 1})
     assert data["verdict"] == "aborted_preflight"
-    assert "guest 104 was not heard three times in 1.5 s through its agent" in data["because"]
+    assert "guest 104 was not heard three times in 2.5 s through its agent" in data["because"]
     assert "QEMU guest agent is not running" in data["because"]

@@ -20,7 +20,7 @@ Found = tuple[list[int], list[int]]
 def deaf(plan: Plan, heard: Mapping[int, Heard]) -> str:
     """What to do about the guests that were not heard; nothing where all were."""
     silent = {vmid: heard[vmid] for vmid in plan.listed if len(heard[vmid].acks) < HEARD}
-    within = f"was not heard three times in {plan.limits.baseline_s:g} s"
+    within = f"was not heard three times in {plan.limits.baseline_s + plan.limits.answer_s:g} s"
     found = []
     if ports := [vmid for vmid in silent if plan.pulse(vmid).by == "serial"]:
         found.append(
