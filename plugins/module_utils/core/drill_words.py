@@ -103,7 +103,7 @@ MEASURES = {
         "said nothing",
     ),
     "time_to_recover_s": ("Time to recover", "from the start of the repair until the service was back", "not known"),
-    "outage_s": ("Outage", "from the first effect until the service was back", "not known"),
+    "outage_s": ("Effect lasted", "from the first effect until the service was back", "not known"),
 }
 PHASES = {
     "preflight": "may it begin?",

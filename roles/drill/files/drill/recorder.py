@@ -35,6 +35,8 @@ FILL_EVERY_S = 1.0
 AGAIN_S = 0.1
 # How often what changes slowly is put into a sample, seconds.
 SLOW_S = 1.0
+# What a node says of a guest that shows nobody that something is wrong: also that it does not know for the moment.
+NO_NEWS = ("running", "unknown")
 # Each acknowledgement as it was heard: vmid, and what canary.Ack has.
 ACKS = "acks.jsonl"
 # Each try of a probe, as silence.line has it.
@@ -55,6 +57,7 @@ class Recorder:
         self.api: bool | None = None
         # When the node answered last.
         self.answered = 0.0
+        # When the node showed that something is wrong.
         self.told: list[tuple[float, str]] = []
         self.kernel: list[tuple[float, str]] = []
         self.events: list[Event] = []
@@ -308,7 +311,8 @@ class Recorder:
         self.status[vmid] = status
         if vmid in self.heard and before not in (None, status):
             self.event("api", f"guest {vmid} is {status}, as the node says", vmid)
-            self.told.append((clock.now(), f"{vmid} {status}"))
+            if status not in NO_NEWS:
+                self.told.append((clock.now(), f"{vmid} {status}"))
 
     def _reach(self) -> None:
         node = self._node()

@@ -232,13 +232,14 @@ def _rpo(acks: list[canary.Ack], lost: list[int]) -> float:
 
 
 def _effect(plan: Plan, recorder: Recorder, data: Mapping[str, Any]) -> float | None:
-    """The first true effect: a victim's canary falls silent, its process ends, the API or an address is gone."""
+    """The first true effect: a victim's canary falls silent, its process ends, the API or an address is gone, or the
+    node itself shows that something is wrong."""
     inject = data["marks"]["inject"]
     silent = [row["outages"][0]["from"] for row in data["guests"] if row["role"] == "victim" and row["outages"]]
     found = [max(at, inject) for at in silent]
     ended = [row["at"] for row in recorder.events if row["source"] == "runner" and "is gone" in row["text"]]
     found += [at for at in ended if _in_fault(at, data["marks"])]
-    found += [at for at, what in recorder.told if what == "silent" and _in_fault(at, data["marks"])]
+    found += [at for at, _what in recorder.told if _in_fault(at, data["marks"])]
     for tried in recorder.reached.values():
         found += [at for at, got in tried if got is None and at >= inject][:1]
     found += [row["at"] for row in data["signature"] if row["seen"]]
