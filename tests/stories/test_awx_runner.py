@@ -111,9 +111,18 @@ def below(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     return psutil.Process(process.pid).children(recursive=True)
 
 
-def kill(process: subprocess.Popen[bytes]) -> None:
+def within(folder: Path) -> list[psutil.Process]:
+    """What works in a directory, whoever has started it."""
+    return [
+        found
+        for found in psutil.process_iter(["cmdline"])
+        if any(str(folder) in word for word in found.info["cmdline"] or [])
+    ]
+
+
+def kill(process: subprocess.Popen[bytes], folder: Path) -> None:
     """kill -9 of the runner and all that it has started, as a container that is taken away."""
-    victims = [*below(process), psutil.Process(process.pid)]
+    victims = list({*below(process), psutil.Process(process.pid), *within(folder)})
     for victim in victims:
         try:
             victim.send_signal(signal.SIGKILL)
@@ -137,7 +146,7 @@ def test_a_job_is_killed_and_run_again(demo: Demo, inventory: Path, tmp_path: Pa
         until(lambda: config.exists() or process.poll() is not None, "the guest is being made", 300)
         assert process.poll() is None, "it was over before it could be killed"
     finally:
-        kill(process)
+        kill(process, tmp_path)
     assert job.run(demo, "again") == 0
     job.is_over()
     assert job.changed(), "something was left to do"
@@ -188,6 +197,31 @@ def test_a_drill_tells_the_workflow_and_is_reported_on(demo: Demo, inventory: Pa
     none = Job(tmp_path / "none", inventory, "drill_report.yml", drill_run="other", drill_reports=str(tmp_path / "d"))
     assert none.run(demo) != 0
     assert "there is no run other on this host that is over" in none.artifact("stdout").replace("\n", " ")
+
+
+def test_a_drill_whose_job_is_killed_ends_by_itself_and_is_reported_on(
+    demo: Demo, inventory: Path, tmp_path: Path
+) -> None:
+    before = set(demo.runs.iterdir())
+    drill = Job(tmp_path / "drill", inventory, "drill.yml", drill_name="guest_hang", drill_reports=str(tmp_path / "a"))
+    process = drill.begin(demo, "killed")
+    try:
+        demo.wait_for_a_fault(process, "guest_hang")
+    finally:
+        kill(process, tmp_path)
+    (run,) = set(demo.runs.iterdir()) - before
+    assert not (tmp_path / "a" / run.name / "journal.json").exists()
+    until(lambda: json.loads((run / "journal.json").read_text(encoding="utf-8"))["verdict"], "the host ends it", 300)
+    until(lambda: not within(run), "nobody works on it any more")
+    report = Job(tmp_path / "report", inventory, "drill_report.yml", drill_reports=str(tmp_path / "b"))
+    assert report.run(demo) == 0, report.artifact("stdout")
+    ((name, told),) = report.stats()["drill_runs"].items()
+    assert (name, told["verdict"]) == (run.name, "passed"), told["because"]
+    assert (tmp_path / "b" / run.name / "report.html").exists()
+    # Nothing is left that would keep the same job from being run again.
+    assert drill.run(demo, "again") == 0, drill.artifact("stdout")
+    ((again, told),) = drill.stats()["drill_runs"].items()
+    assert again != run.name and told["verdict"] == "passed"
 
 
 def test_a_drill_that_does_not_end_as_expected_fails_its_job_and_tells_all_the_same(
