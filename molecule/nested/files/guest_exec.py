@@ -10,49 +10,27 @@ command that does not end, is an error: a command that fails in the guest is not
 
 from __future__ import annotations
 
-import hashlib
 import json
-import ssl
 import sys
 import time
-import urllib.error
-import urllib.parse
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "lab"))
+from labvm.api import Api
+from labvm.errors import LabError
+from labvm.places import Endpoint
 
 LIMIT_S = 300.0
 
 
 class Node:
-    """The API of the node that a lab's endpoint.json names, its certificate held against the fingerprint there."""
+    """The node of the lab that an endpoint.json tells of."""
 
-    def __init__(self, endpoint: dict[str, Any]) -> None:
-        pem = ssl.get_server_certificate((endpoint["host"], endpoint["api_port"]))
-        mark = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
-        if mark != endpoint["fingerprint"].replace(":", "").lower():
-            raise SystemExit(f"the certificate's fingerprint is {mark}, and not that of the lab")
-        self.context = ssl.create_default_context(cadata=pem)
-        self.context.check_hostname = False
-        self.base = f"https://{endpoint['host']}:{endpoint['api_port']}/api2/json"
-        self.headers: dict[str, str] = {}
-        password = Path(endpoint["password_file"]).read_text(encoding="utf-8").strip()
-        ticket = self.ask("POST", "/access/ticket", {"username": "root@pam", "password": password})
-        self.headers = {
-            "Cookie": f"PVEAuthCookie={urllib.parse.quote(ticket['ticket'])}",
-            "CSRFPreventionToken": ticket["CSRFPreventionToken"],
-        }
+    def __init__(self, endpoint: Endpoint) -> None:
+        self.ask = Api(endpoint).log_in().ask
         self.name = self.ask("GET", "/nodes")[0]["node"]
-
-    def ask(self, method: str, path: str, params: dict[str, Any] | None = None) -> Any:
-        """One request; the answer's data."""
-        sent = urllib.parse.urlencode(params, doseq=True) if params else ""
-        query = f"?{sent}" if sent and method == "GET" else ""
-        body = sent.encode() if method != "GET" else None
-        request = urllib.request.Request(f"{self.base}{path}{query}", body, self.headers, method=method)
-        with urllib.request.urlopen(request, context=self.context, timeout=60) as answer:
-            return json.load(answer)["data"]
 
     def run(self, vmid: int, argv: list[str]) -> dict[str, Any]:
         """Run a command in a guest to its end, once the agent answers."""
@@ -72,15 +50,15 @@ class Node:
             try:
                 if answer := question():
                     return answer
-            except urllib.error.HTTPError as error:
-                why = f"{error.code} {error.reason}"
+            except LabError as error:
+                why = str(error)
             time.sleep(0.5)
         raise SystemExit(f"{what}: {why} within {LIMIT_S:.0f} s")
 
 
 def main() -> None:
     """Commands of one guest run one after the other."""
-    node = Node(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    node = Node(Endpoint(**json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))))
     commands: list[dict[str, Any]] = json.load(sys.stdin)
     guests = sorted({command["vmid"] for command in commands})
 
