@@ -131,7 +131,8 @@ def test_what_would_lie_in_memory_is_not_even_begun(drill: Package, node: Agents
     with Watch(drill, plan(drill, tmp_path), node) as watch:
         soon(lambda: "would lie in the memory of guest 104 (tmpfs)" in watch.heard.trouble, "it says so")
     assert watch.heard.acks == []
-    assert list(tmp_path.glob("pvelab-canary-*")) == []
+    # What was begun in the guest meanwhile goes on without whoever asked for it.
+    soon(lambda: not list(tmp_path.glob("pvelab-canary-*")), "nothing of it is left")
 
 
 def test_writes_that_fail_are_counted_and_tried_again(drill: Package, node: Agents, tmp_path: Path) -> None:
