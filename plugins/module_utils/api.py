@@ -134,6 +134,7 @@ class Api:
         def member(bell: Bell, *, read_only: bool) -> Api:
             part = Api(wire, self._options, read_only=read_only or self.read_only, pause=bell.pause)
             part._told, part._tasks, part._kept = bell.rung, self._tasks, self._kept
+            part._waiter.pace = self._waiter.pace
             part.progress = self.progress
             return part
 

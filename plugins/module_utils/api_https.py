@@ -88,6 +88,7 @@ class _Session(ProxmoxHttpSession):
         self.timeout = (CONNECT_TIMEOUT_S, settings.timeout_s)
         self.watch = Watch(settings.pins)
         self.skew_s = 0.0
+        self._date: str | None = None
         # The environment is asked for proxies only, see _proxies.
         self.trust_env = False
         self.adapter = Adapter(trust, self.watch)
@@ -116,9 +117,12 @@ class _Session(ProxmoxHttpSession):
         return answer
 
     def _note_time(self, date: str | None) -> None:
-        """Learn how far the node's clock is from ours, to find tasks by their start."""
+        """Learn how far the node's clock is from ours, to find tasks by their start. Once a second is enough."""
+        if date is None or date == self._date:
+            return
+        self._date = date
         try:
-            self.skew_s = parsedate_to_datetime(date).timestamp() - time.time() if date else self.skew_s
+            self.skew_s = parsedate_to_datetime(date).timestamp() - time.time()
         except ValueError:
             return
 

@@ -22,6 +22,9 @@ _UPID = re.compile(
     r"(?P<start>[0-9A-Fa-f]{8}):(?P<type>[^:\s]+):(?P<id>[^:\s]*):(?P<user>[^:\s]+):"
 )
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 2.0
+# Of what tasks of the same kind took, so much goes by before the next one is asked for. What is noted is when the end
+# was learnt of, which is later than the end, so all of it would only ever grow.
+_LEAD, LONGEST_LEAD_S = 0.7, 1.0
 # The node may know a task only moments after it has named it.
 UNKNOWN_FOR_S = 5.0
 # How long the node may be out of reach while a task runs there: pveproxy restarts, networks reload.
@@ -70,10 +73,30 @@ class Line(Protocol):
         """One GET with everything that came beside its data. Raises Failure."""
 
 
+class Pace:
+    """How long tasks of each kind took so far, in seconds. Those who wait for many at once share one.
+
+    Whoever asks while a task cannot be over yet keeps the node from working on it.
+    """
+
+    def __init__(self) -> None:
+        self._took: dict[str, float] = {}
+
+    def lead_s(self, kind: str) -> float:
+        """How long to wait before it is first asked for; 0 where no such task has ended yet."""
+        return min(_LEAD * self._took.get(kind, 0.0), LONGEST_LEAD_S)
+
+    def note(self, kind: str, seconds: float) -> None:
+        """A task has ended, as far as one knows who asked for it so late. The newest count most."""
+        before = self._took.get(kind, seconds)
+        self._took[kind] = before + (seconds - before) / 2
+
+
 class Waiter:
     """Waits for tasks. ``clock`` and ``pause`` are handed in so that tests do not wait."""
 
     def __init__(self, line: Line, clock: Callable[[], float], pause: Callable[[float], None]) -> None:
+        self.pace = Pace()
         self._line = line
         self._clock = clock
         self._pause = pause
@@ -121,12 +144,17 @@ class Waiter:
         began = reached = self._clock()
         pause = FIRST_PAUSE_S
         watched = _Watched(self._line, task, began)
+        lead = self.pace.lead_s(task.kind)
+        if lead:
+            termination.check()
+            self._pause(min(lead, timeout_s))
         while True:
             termination.check()
             try:
                 status = self._line.ask(f"{task.path}/status").data
                 reached = self._clock()
                 if isinstance(status, Mapping) and status.get("status") == "stopped":
+                    self.pace.note(task.kind, reached - began)
                     return status
             except Unreachable:
                 if self._clock() - reached > OUT_OF_REACH_FOR_S:

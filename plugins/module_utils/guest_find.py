@@ -9,13 +9,13 @@ from urllib.parse import quote
 
 from . import guest_debris
 from .core.guest_codec import parse_config
-from .core.guest_steps import Situation, Source
+from .core.guest_steps import Seen, Situation, Source
 from .core.guest_want import as_seen, since, wanted
 from .core.options import listed
 from .core.reconcile import Params
 from .core.state import State, is_cleared
 from .core.steps import Failure, Missing
-from .guest_read import Seen, look
+from .guest_read import look
 from .reads import GuestRef, Look, Reader, choose_node, find_name, free_vmid
 
 
@@ -25,22 +25,19 @@ def situate(cluster: Any, params: Params) -> dict[str, Any]:
     ref, seen = _found(api, params)
     if ref is not None and ref.kind != "qemu":
         raise Failure(f"id {ref.vmid} is taken by a container ({ref.name}). Nothing was changed. Use another vmid.")
-    config = seen[0] if seen else None
-    if ref is not None and guest_debris.waited(api, ref, config):
+    if ref is not None and guest_debris.waited(api, ref, seen.config if seen else None):
         return situate(cluster, params)
     present = params["state"] == "present"
     want = wanted(params) if present else {}
     copied_to = (params.get("clone") or {}).get("storage")
-    left = guest_debris.look(api, params, ref, config) if ref else None
-    if (ref is None or config is None) and present and not params.get("vmid"):
-        ref, config, left = guest_debris.adoptable(api, params)
-        seen = None if config is None else (config, ())
-    fresh = config is None or left is not None
+    ref, seen, left = _left(api, params, ref, seen)
+    fresh = seen is None or left is not None
+    have = seen.state if seen and not fresh else None
     source = _source(api, params) if fresh and present else None
     node = ref.node if ref else _node(api, params, source)
     if present:
         also = {"clone.storage": copied_to} if fresh and copied_to else {}
-        _require(api, node, {**want, **also}, None if fresh else parse_config(config or {}))
+        _require(api, node, {**want, **also}, have)
     if present and params.get("pool"):
         _require_pool(api, params, fresh)
     vmid = ref.vmid if ref else int(params.get("vmid") or _free(api, params, present))
@@ -49,12 +46,13 @@ def situate(cluster: Any, params: Params) -> dict[str, Any]:
         node=node,
         name=str(params.get("name") or (ref.name if ref else "")),
         path=f"/nodes/{quote(node, safe='')}/qemu/{vmid}",
-        exists=config is not None,
+        exists=seen is not None,
         source=source,
-        version=_version(api, want, {} if fresh else parse_config(config or {})),
+        version=_version(api, want, have or {}),
         listed=ref.status if ref else "",
         leftover=left.what if left else "",
         debris=left.volumes if left else (),
+        want=want,
         handed=[seen],
         nodes=() if ref or not present else tuple(api.get("/nodes")),
     )
@@ -67,9 +65,20 @@ def _found(api: Look, params: Params) -> tuple[GuestRef | None, Seen | None]:
         return _with_config(api, api.by_id(int(params["vmid"])))
     name, node = str(params["name"]), params.get("node")
     ref, seen = _with_config(api, api.probably(name, node))
-    if seen is None or seen[0].get("name") != name:
+    if seen is None or seen.config.get("name") != name:
         ref, seen = _with_config(api, (find_name(api, name, node) if node else None) or find_name(api, name))
     return ref, seen
+
+
+def _left(
+    api: Look, params: Params, ref: GuestRef | None, seen: Seen | None
+) -> tuple[GuestRef | None, Seen | None, guest_debris.Debris | None]:
+    """The same with what an earlier run may have left: of this guest, or of one whose place this one can take."""
+    left = guest_debris.look(api, params, ref, seen.config if seen else None) if ref else None
+    if seen is not None or params["state"] == "absent" or params.get("vmid"):
+        return ref, seen, left
+    ref, config, left = guest_debris.adoptable(api, params)
+    return ref, None if config is None else Seen(config), left
 
 
 def _with_config(api: Look, ref: GuestRef | None) -> tuple[GuestRef | None, Seen | None]:

@@ -7,16 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from .core import complaints
-from .core.guest_codec import parse_config
-from .core.guest_steps import Entries, Situation
-from .core.guest_want import as_seen, wanted
+from .core.guest_steps import Entries, Seen, Situation
+from .core.guest_want import as_seen
 from .core.reconcile import Params, plan
 from .core.state import State
 from .core.steps import MASK, Failure
 from .reads import find_name
-
-Seen = tuple[Mapping[str, Any], Entries]
-"""A configuration, and the entries of …/pending that it was made of."""
 
 _SECRET = ("cipassword",)
 
@@ -28,21 +24,20 @@ def read_vm(api: Any, params: Params) -> State | None:
     seen = at.handed.pop() if first else look(api, at.path)
     if seen is None:
         return None
-    config, entries = seen
     if first and at.leftover:
-        return {"vmid": at.vmid, "node": at.node, "lock": config["lock"], "leftover": at.leftover, "status": "stopped"}
+        lock = seen.config["lock"]
+        return {"vmid": at.vmid, "node": at.node, "lock": lock, "leftover": at.leftover, "status": "stopped"}
     if not first and not at.exists and params.get("name") and not params.get("vmid"):
         # Two runs may have made a guest of this name at the same moment; ids are unique, names are not.
         find_name(api, str(params["name"]), nodes=at.nodes or None)
-    state = {**parse_config(config), **_pool(api, at, params)}
-    want = {} if params["state"] == "absent" else wanted(params)
-    sure = _made_stopped(at, params) if not first else not pending(entries) and _listed_stopped(at, params, want, state)
-    state |= _stopped(at) if sure else _running(api, at, entries)
+    state = {**seen.state, **_pool(api, at, params)}
+    still = not pending(seen.entries) and _listed_stopped(at, params, state) if first else _made_stopped(at, params)
+    state |= _stopped(at) if still else _running(api, at, seen.entries)
     if params["state"] == "absent":
         listed = api.get(f"{at.path}/snapshot")
         return {**state, "snapshots": [str(s["name"]) for s in listed if s["name"] != "current"]}
     _tell_pending(api, at, params, state)
-    return as_seen(want, state)
+    return as_seen(at.want, state)
 
 
 def look(api: Any, path: str) -> Seen | None:
@@ -56,7 +51,7 @@ def look(api: Any, path: str) -> Seen | None:
         if complaints.is_missing(failure):
             return None
         raise
-    return applied(entries), entries
+    return Seen(applied(entries), entries)
 
 
 def applied(entries: Entries) -> dict[str, Any]:
@@ -69,15 +64,15 @@ def _made_stopped(at: Situation, params: Params) -> bool:
     return not at.exists and params["state"] != "absent" and params.get("status") in (None, "stopped")
 
 
-def _listed_stopped(at: Situation, params: Params, want: State, state: State) -> bool:
+def _listed_stopped(at: Situation, params: Params, state: State) -> bool:
     """True for a guest that the cluster lists as stopped, and of which the task neither says nor changes anything.
 
     Nothing depends on whether that is still so.
     """
     if at.listed != "stopped" or params["state"] == "absent" or params.get("status") is not None:
         return False
-    whole = {**want, **{k: params[k] for k in ("name", "pool") if params.get(k)}}
-    return plan(whole, as_seen(want, state)).empty
+    whole = {**at.want, **{k: params[k] for k in ("name", "pool") if params.get(k)}}
+    return plan(whole, as_seen(at.want, state)).empty
 
 
 def _stopped(at: Situation) -> State:

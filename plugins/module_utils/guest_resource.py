@@ -51,7 +51,9 @@ def want(params: Params) -> State | None:
         return None
     own = {key: params[key] for key in ("name", "node", "pool", "status") if params[key] is not None}
     applied: State = {"pending": []} if params["apply_pending"] == "reboot" else {}
-    return {**wanted(params), **own, **applied}
+    # Where something that the task refers to is missing, there is no Situation.
+    at = params.get("_guest")
+    return {**(at.want if at else wanted(params)), **own, **applied}
 
 
 VM = Resource(

@@ -77,6 +77,8 @@ def run(declared: Declared, seam: type[Seam] | Any) -> NoReturn:
     kind: Any = _named(declared.entries) if isinstance(declared, Many) else AnsibleModule
     module: AnsibleModule = kind(argument_spec=spec, supports_check_mode=True, **constraints)
     module.no_log_values.update(_in_urls(module.params))
+    # Of hundreds of guests each option that nobody gave would be most of a result.
+    invocation = {"module_args": _said(module.params)}
     warnings: list[str] = []
     try:
         with (
@@ -87,15 +89,16 @@ def run(declared: Declared, seam: type[Seam] | Any) -> NoReturn:
             result = _result(declared, target, module.params, module.check_mode)
     except Failure as failure:
         _warn(module, warnings)
-        _fail(module, failure)
+        _fail(module, failure, invocation)
     except Exception as bug:
         _warn(module, warnings)
         module.fail_json(
             msg=f"This is a bug in pvelab.proxmox: {type(bug).__name__}: {bug}. Please report it with the traceback.",
             exception=traceback.format_exc(),
+            invocation=invocation,
         )
     _warn(module, warnings)
-    module.exit_json(**result)
+    module.exit_json(**result, invocation=invocation)
 
 
 def _result(declared: Declared, target: Any, params: Mapping[str, Any], check: bool) -> dict[str, Any]:
@@ -120,14 +123,22 @@ def _called(declared: Declared, params: Mapping[str, Any]) -> str:
     return declared.noun if isinstance(declared, Query | Many) else f"{declared.noun} {declared.name(params)}"
 
 
-def _in_urls(value: Any) -> set[str]:
+def _in_urls(options: Any) -> set[str]:
     """Secrets in URLs among the options: passwords, and what stands behind a question mark, where signatures are."""
-    if isinstance(value, Mapping):
-        return set().union(*(_in_urls(v) for v in value.values()))
-    if isinstance(value, list):
-        return set().union(*(_in_urls(v) for v in value))
-    if not isinstance(value, str) or "://" not in value:
-        return set()
+    found: set[str] = set()
+    left = [options]
+    while left:
+        value = left.pop()
+        if isinstance(value, str):
+            found |= _secrets(value) if "://" in value else set()
+        elif isinstance(value, Mapping):
+            left += [v for v in value.values() if v is not None]
+        elif isinstance(value, list):
+            left += value
+    return found
+
+
+def _secrets(value: str) -> set[str]:
     try:
         parts = urlsplit(value)
         password = parts.password
@@ -180,9 +191,9 @@ def _warn(module: Any, warnings: list[str]) -> None:
         module.warn(text)
 
 
-def _fail(module: Any, failure: Failure) -> NoReturn:
+def _fail(module: Any, failure: Failure, invocation: Mapping[str, Any]) -> NoReturn:
     result = failure.result()
     if failure.library:
         result["msg"] = missing_required_lib(failure.library, reason=failure.msg)
-    module.fail_json(**result)
+    module.fail_json(**result, invocation=invocation)
     raise AssertionError("fail_json returned")

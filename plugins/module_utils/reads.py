@@ -44,15 +44,19 @@ class GuestRef:
 
 
 class _Index:
-    """A list of the cluster, by the ids of its guests, and by the names of its VMs ("" where one is not known)."""
+    """A list of the cluster, by the ids of its guests, and by the names of its VMs ("" where one is not known). What is
+    no guest is in ``others``."""
 
     def __init__(self, rows: Any) -> None:
         self.rows = rows
         self.by_id: dict[int, Mapping[str, Any]] = {}
         self.by_name: dict[str, list[Mapping[str, Any]]] = {}
+        self.others: list[Mapping[str, Any]] = []
         for row in rows:
             if row.get("type") in ("qemu", "lxc"):
                 self.by_id[int(row["vmid"])] = row
+            else:
+                self.others.append(row)
             if row.get("type") == "qemu":
                 self.by_name.setdefault(str(row.get("name") or ""), []).append(row)
 
@@ -106,8 +110,8 @@ class Look:
 
     def listed(self, kind: str, key: str, node: str | None = None) -> set[str]:
         """Names of the storages of a node, or of pools, as far as the user may see them in the list of the cluster."""
-        rows = [r for r in self.get("/cluster/resources") if r.get("type") == kind]
-        return {str(r[key]) for r in rows if node is None or r.get("node") == node}
+        rows = _indexed(self.get("/cluster/resources")).others
+        return {str(r[key]) for r in rows if r.get("type") == kind and node in (None, r.get("node"))}
 
     def probably(self, name: str, node: str | None) -> GuestRef | None:
         """The one VM of this name, by the list of the cluster, whose names may be 10 s old; None when it cannot tell.

@@ -178,7 +178,11 @@ def play(place: Place, task: Mapping[str, Any], interpreter: Path | None = None)
     python = {"ansible_python_interpreter": str(interpreter or sys.executable)}
     here = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": python}
     playbook.write_text(json.dumps([{**here, "tasks": [{"name": "bench", **task}]}]), encoding="utf-8")
-    environment = {**place.environment, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
+    environment = {
+        **place.environment,
+        "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        "ANSIBLE_LIBRARY": str(HERE / "library"),
+    }
     with out.open("wb") as said, err.open("wb") as complained:
         process = subprocess.Popen(
             [BIN / "ansible-playbook", "-i", "localhost,", playbook],

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ansible_collections.pvelab.proxmox.tests.bench import report, words
 from ansible_collections.pvelab.proxmox.tests.bench.checks import NotDone
-from ansible_collections.pvelab.proxmox.tests.bench.clients import Bare, Client, Loop, Ours, play
+from ansible_collections.pvelab.proxmox.tests.bench.clients import Bare, Client, Loop, Ours, Place, play
 from ansible_collections.pvelab.proxmox.tests.bench.fleet import ACTIONS, Fleet
 from ansible_collections.pvelab.proxmox.tests.bench.measure import Figure, one_action, one_pass, place
 from ansible_collections.pvelab.proxmox.tests.bench.scales import Scales
@@ -116,14 +116,21 @@ def weighed(settings: Settings, fleet: Fleet) -> dict[tuple[int, str], float]:
 
 
 def starts(settings: Settings) -> words.Starts:
-    """What goes by before the first request: a start of our module, and one of ansible-playbook."""
+    """What goes by before the first request: a start of our module and of ansible-playbook, and handing a list over."""
     tell("the start of a module, and of ansible-playbook")
     fleet, client = Fleet(1, settings.disk_gib), Ours()
     with place() as at:
         one_action(client, at, fleet, "create")
         module_s = statistics.median(one_action(client, at, fleet, "unchanged").wall_s for _each in range(5))
         ansible_s = statistics.median(play(at, {"ansible.builtin.debug": {}}).cpu_s for _each in range(5))
-    return words.Starts(module_s, ansible_s)
+        lists = {count: handed(at, Fleet(count, settings.disk_gib)) for count in settings.guests}
+    return words.Starts(module_s, ansible_s, lists)
+
+
+def handed(at: Place, fleet: Fleet) -> float:
+    """Seconds of a task whose module is given our list of the fleet, and does nothing."""
+    task = {"takes_a_list": {"guests": [fleet.ours(vmid) for vmid in fleet.vmids]}}
+    return statistics.median(play(at, task).wall_s for _each in range(5))
 
 
 def text(settings: Settings, figures: Sequence[Figure], started: words.Starts) -> str:

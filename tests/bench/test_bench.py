@@ -18,7 +18,7 @@ from ansible_collections.pvelab.proxmox.tests.bench.clients import Bare, Place, 
 from ansible_collections.pvelab.proxmox.tests.bench.counting import Counter
 from ansible_collections.pvelab.proxmox.tests.bench.fleet import ACTIONS, NODE, Fleet
 from ansible_collections.pvelab.proxmox.tests.bench.measure import Figure, one_action, place
-from ansible_collections.pvelab.proxmox.tests.bench.run import Settings, actions
+from ansible_collections.pvelab.proxmox.tests.bench.run import Settings, actions, handed
 from ansible_collections.pvelab.proxmox.tests.bench.scales import Scales
 
 FLEET = Fleet(5)
@@ -83,6 +83,10 @@ def test_every_client_is_held_against_what_is_there(at: Place) -> None:
     # One look at the cluster and one at each guest; a tenth of five, which is one, is repaired.
     assert [(found[a].calls, found[a].connections) for a in ("unchanged", "drift")] == [(6, 2), (7, 2)]
     assert all(found[a].calls >= 11 for a in ("create", "snapshot", "delete"))
+
+
+def test_handing_a_list_over_takes_longer_the_longer_it_is(at: Place) -> None:
+    assert 0 < handed(at, Fleet(1)) < handed(at, Fleet(1000))
 
 
 def test_memory_is_the_peak_of_the_child(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import platform
 import re
 import sysconfig
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,10 +25,14 @@ THEIRS = Path(sysconfig.get_path("purelib"), "ansible_collections/community/prox
 
 @dataclass(frozen=True)
 class Starts:
-    """Seconds on the clock of a task of ours for one guest that is right, and of CPU of a playbook without a module."""
+    """Seconds on the clock of a task of ours for one guest that is right, and of CPU of a playbook without a module.
+
+    ``lists_s`` are seconds on the clock of a task whose module takes a list of so many guests and does nothing.
+    """
 
     module_s: float
     ansible_cpu_s: float
+    lists_s: Mapping[int, float]
 
 
 def machine() -> list[str]:
@@ -78,7 +83,9 @@ def meaning(disk_gib: int, workers: int, rounds: int) -> list[str]:
 
 def before(started: Starts) -> list[str]:
     """What goes by before the first request."""
+    lists = ", ".join(f"{shown(seconds)} s for {count}" for count, seconds in started.lists_s.items())
     return [
         f"A task of ours for one guest that is as it should be takes {shown(started.module_s)} s: that is a start.",
         f"ansible-playbook itself, with a task that starts no module, takes {shown(started.ansible_cpu_s)} s of CPU.",
+        f"A module that is handed our list of guests and does nothing takes {lists}.",
     ]

@@ -12,6 +12,7 @@ import binascii
 import re
 from collections.abc import Iterator, Mapping
 from decimal import Decimal, localcontext
+from functools import lru_cache
 from typing import Any
 
 from . import propstring
@@ -20,6 +21,7 @@ from .guest_table import BUSES, CLOUD_INIT, DRIVE, EFIDISK, GROUPS, PLAIN, SLOTT
 from .state import State, is_cleared
 
 SCALARS: tuple[Field, ...] = (*PLAIN, *CLOUD_INIT)
+SCALAR_BY_NAME = {f.name: f for f in SCALARS}
 SINGLE_DRIVES = (EFIDISK, TPM)
 
 _SCALAR_BY_KEY = {f.stored: f for f in SCALARS}
@@ -48,16 +50,22 @@ def _parsed(key: str, raw: Any) -> State:
         return parse_drive(key, str(raw))
     if key.startswith("unused") and key[6:].isdecimal():
         return {key: str(raw).split(",", maxsplit=1)[0]}
-    group = _GROUP_BY_KEY.get(key) or slots_of(SLOTTED, key)
+    group = _group_at(key)
     if group is None:
         return {key: raw}
     return {f"{_place(group, key)}.{k}": v for k, v in parse_group(group, str(raw)).items()}
+
+
+@lru_cache(maxsize=1024)
+def _group_at(key: str) -> Group | None:
+    return _GROUP_BY_KEY.get(key) or slots_of(SLOTTED, key)
 
 
 def _place(group: Group, key: str) -> str:
     return key if group.slots else group.place
 
 
+@lru_cache(maxsize=1024)
 def bus_of(slot: str) -> str | None:
     """ "scsi3" → "scsi"; None for what is no slot for a disk."""
     found = re.fullmatch(r"(scsi|virtio|sata|ide)(\d+)", slot)

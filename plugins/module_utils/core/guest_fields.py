@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -186,11 +187,20 @@ class Group:
 
     def field(self, name: str) -> Field | None:
         """The field of this name, or None."""
-        return next((f for f in self.fields if f.name == name), None)
+        return self._by_name.get(name)
 
     def by_key(self, key: str) -> Field | None:
         """The field that Proxmox VE calls ``key``, or used to call so."""
-        return next((f for f in self.fields if key == f.stored or key in f.aliases), None)
+        return self._by_key.get(key)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Field]:
+        return {f.name: f for f in self.fields}
+
+    @cached_property
+    def _by_key(self) -> dict[str, Field]:
+        # Of two that share a key, the first one has it.
+        return {key: f for f in reversed(self.fields) for key in (f.stored, *f.aliases)}
 
     @property
     def place(self) -> str:

@@ -6,8 +6,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
+from .guest_codec import parse_config
 from .guest_edit import UNKNOWN, Edit, edit, is_cloud_init
 from .guest_want import as_seen, since
 from .reconcile import Change, Params, Plan, plan
@@ -36,14 +38,27 @@ class Source:
 
 
 @dataclass(frozen=True)
+class Seen:
+    """A configuration as it was read, and the entries of …/pending that it was made of."""
+
+    config: Mapping[str, Any]
+    entries: Entries = ()
+
+    @cached_property
+    def state(self) -> State:
+        """The same as a flat state."""
+        return parse_config(self.config)
+
+
+@dataclass(frozen=True)
 class Situation:
     """What was found before anything is planned. ``path`` is the API path of the guest, there or yet to be made.
 
     ``version`` is that of Proxmox VE where it was asked for, else empty. ``leftover``: a "creation" or a "clone" was
     cut off and left a placeholder here, and ``debris``: volumes that nothing mentions. ``listed`` is how the
-    cluster says that it runs, up to 10 s old. ``handed`` is the configuration that was read on the way, with what waits
-    for a restart, for the first reading to take from here (None: there is no guest). ``nodes`` are the cluster's, where
-    there is no guest yet.
+    cluster says that it runs, up to 10 s old. ``want`` is what the task wants of the configuration. ``handed`` is the
+    configuration that was read on the way, for the first reading to take from here (None: there is no guest).
+    ``nodes`` are the cluster's, where there is no guest yet.
     """
 
     vmid: int
@@ -56,7 +71,8 @@ class Situation:
     leftover: str = ""
     debris: tuple[str, ...] = ()
     listed: str = ""
-    handed: list[tuple[Mapping[str, Any], Entries] | None] = field(default_factory=list, compare=False)
+    want: State = field(default_factory=dict, compare=False)
+    handed: list[Seen | None] = field(default_factory=list, compare=False)
     nodes: tuple[Mapping[str, Any], ...] = ()
 
     def __str__(self) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
-from .guest_codec import SCALARS, SINGLE_DRIVES, bus_of
+from .guest_codec import SCALAR_BY_NAME, SCALARS, SINGLE_DRIVES, bus_of
 from .guest_fields import Field, Group, slots_of
 from .guest_table import BUSES, CLOUD_INIT, DRIVE, EFIDISK, GROUPS, PLAIN, SLOTTED, TPM
 from .propstring import parse_size
@@ -156,6 +157,7 @@ def _cloud_init_keys(inner: str) -> Iterator[str]:
         yield from (f"{_CUSTOM.place}.{f.name}" for f in _CUSTOM.fields)
 
 
+@lru_cache(maxsize=1024)
 def group_of(name: str) -> Group | None:
     """The group that an option, a Proxmox VE key or a slot is: "agent", "smbios1", "net0", "scsi3"."""
     if bus_of(name):
@@ -166,22 +168,20 @@ def group_of(name: str) -> Group | None:
 
 def default_of(key: str) -> Any:
     """What the schema says applies where ``key`` of the state is not set; None where it does not say."""
-    scalar = next((f for f in SCALARS if f.name == key), None)
-    field = scalar or _field_at(key)
+    field = SCALAR_BY_NAME.get(key) or _field_at(key)
     return field.default if field else None
 
 
 def since(key: str) -> str:
     """The version of Proxmox VE that first knew ``key`` of the state, or "" for all from 8.0 on."""
-    scalar = next((f for f in SCALARS if f.name == key), None)
     group = group_at(key)
-    field = scalar or _field_at(key)
+    field = SCALAR_BY_NAME.get(key) or _field_at(key)
     return (field.since if field else "") or (group.since if group else "")
 
 
 def group_at(key: str) -> Group | None:
     """The group that a key of the state belongs to, or None for one that stands alone."""
-    if any(key == f.name for f in SCALARS):
+    if key in SCALAR_BY_NAME:
         return None
     if key.startswith(f"{_CUSTOM.place}."):
         return _CUSTOM

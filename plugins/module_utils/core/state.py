@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 from .steps import MASK
@@ -43,11 +44,16 @@ def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
 
 def is_cleared(value: Any) -> bool:
     """True for what counts as nothing: None, "", [] and {} (but not 0 or False)."""
-    return value is None or (isinstance(value, str | list | tuple | dict) and len(value) == 0)
+    return value is None or (not value and isinstance(value, (str, list, tuple, dict)))
 
 
 def matches(key: str, patterns: Iterable[str]) -> bool:
     """True when one of the shell-style patterns ("net*.macaddr") fits the key."""
+    return _fits(key, frozenset(patterns))
+
+
+@lru_cache(maxsize=4096)
+def _fits(key: str, patterns: frozenset[str]) -> bool:
     return any(fnmatchcase(key, p) for p in patterns)
 
 

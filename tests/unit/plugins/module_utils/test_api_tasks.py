@@ -18,7 +18,7 @@ from ansible_collections.pvelab.proxmox.plugins.module_utils.api_errors import (
     TimedOut,
     Unreachable,
 )
-from ansible_collections.pvelab.proxmox.plugins.module_utils.api_tasks import upid
+from ansible_collections.pvelab.proxmox.plugins.module_utils.api_tasks import Pace, upid
 from ansible_collections.pvelab.proxmox.plugins.module_utils.api_wire import NoAnswer, Refused, Reply, Request
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.progress import Progress
 from ansible_collections.pvelab.proxmox.plugins.module_utils.core.steps import Call, Failure
@@ -73,6 +73,22 @@ def test_pauses_grow_up_to_two_seconds() -> None:
     assert api_over(line, clock).do(CREATE) == TASK
     assert clock.pauses[0] == 0.1 and clock.pauses[-1] == 2.0 and clock.pauses == sorted(clock.pauses)
     assert len(line.lines("POST")) == 1
+
+
+def test_the_next_task_of_a_kind_is_not_asked_for_before_it_can_be_over() -> None:
+    clock = Clock()
+    line = wire(RUNNING, RUNNING, ended("OK"), ended("OK"), RUNNING, ended("OK"))
+    api = api_over(line, clock)
+    for _each in range(3):
+        api.do(CREATE)
+    # 0.25 s was the first; the second was over when it was asked for, so the third is asked for sooner.
+    assert clock.pauses == pytest.approx([0.1, 0.15, 0.175, 0.14875, 0.1])
+
+
+def test_no_task_is_waited_for_long_before_it_is_asked_for() -> None:
+    pace = Pace()
+    pace.note("qmclone", 600.0)
+    assert (pace.lead_s("qmclone"), pace.lead_s("qmstart")) == (1.0, 0.0)
 
 
 def test_answer_without_a_task_comes_back_as_it_is() -> None:
