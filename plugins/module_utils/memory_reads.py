@@ -13,20 +13,28 @@ from .core.tunables import assignments
 
 
 def survey_policy(host: Any, params: Params) -> dict[str, Any]:
-    """The memory that there is and the file for the boot; warns of another file that has the last word there."""
+    """The memory that there is and the files for the boot; warns of another file that has the last word there. Raises
+    Failure for what this kernel does not heed."""
+    memory.policy_refuse(params, host.read(f"{memory.LRU_DIRECTORY}/enabled"))
     ours = memory.SYSCTL_FILE.rpartition("/")[2]
     for name in [n for n in host.names("/etc/sysctl.d") if n > ours and n.endswith(".conf")]:
         path = f"/etc/sysctl.d/{name}"
         for key in sorted(k.replace("/", ".") for k in assignments(host.read(path))):
             if key.startswith("vm.") and params.get(key.removeprefix("vm.")) is not None and params["persist"]:
                 host.warnings.append(f"{path} sets {key}, too, and has the last word at boot. Remove the line there.")
-    return {"_meminfo": memory.meminfo(host.read("/proc/meminfo")), "_text": host.read(memory.SYSCTL_FILE)}
+    return {
+        "_meminfo": memory.meminfo(host.read("/proc/meminfo")),
+        "_text": host.read(memory.SYSCTL_FILE),
+        "_boot": host.read(memory.LRU_FILE),
+    }
 
 
 def look_policy(host: Any, _params: Params) -> State:
     """The observed policy."""
     runtime = {name: host.read(f"/proc/sys/vm/{name}") or "0" for name in memory.VM}
-    return memory.policy_observed(runtime, host.read(memory.SYSCTL_FILE))
+    ttl = host.read(memory.LRU_PATH)
+    runtime |= {} if ttl is None else {memory.LRU: ttl}
+    return memory.policy_observed(runtime, host.read(memory.SYSCTL_FILE), host.read(memory.LRU_FILE))
 
 
 def survey_arc(host: Any, _params: Params) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The host's memory policy, ZFS' cache and huge pages: states, refusals and steps. Pure.
 
-Facts: Documentation/admin-guide/sysctl/vm.rst, mm/overcommit-accounting.rst and admin-guide/mm/hugetlbpage.rst of
-Linux; module/os/linux/zfs/arc_os.c and module/zfs/arc.c of OpenZFS.
+Facts: Documentation/admin-guide/sysctl/vm.rst, mm/overcommit-accounting.rst, admin-guide/mm/multigen_lru.rst and
+admin-guide/mm/hugetlbpage.rst of Linux; module/os/linux/zfs/arc_os.c and module/zfs/arc.c of OpenZFS.
 """
 
 from __future__ import annotations
@@ -22,6 +22,12 @@ VM = (
     "oom_kill_allocating_task",
 )  # fmt: skip
 """What can be set below /proc/sys/vm, the ratio before the mode that heeds it."""
+
+LRU = "lru_gen_min_ttl_ms"
+LRU_DIRECTORY = "/sys/kernel/mm/lru_gen"
+LRU_PATH = f"{LRU_DIRECTORY}/min_ttl_ms"
+LRU_FILE = "/etc/tmpfiles.d/pvelab-memory.conf"
+LRU_HEAD = "How memory is managed. Kept by pvelab.proxmox.memory_policy."
 
 ARC = "/sys/module/zfs/parameters"
 ARC_FILE = "/etc/modprobe.d/zfs.conf"
@@ -43,16 +49,31 @@ def meminfo(text: str | None) -> dict[str, int]:
 
 def policy_wanted(params: Params) -> State:
     """runtime.NAME and, if the task persists, persisted.NAME of what the task gives."""
-    named = {name: int(params[name]) for name in VM if params[name] is not None}
+    named = {name: int(params[name]) for name in (*VM, LRU) if params[name] is not None}
     state: State = {f"runtime.{name}": v for name, v in named.items()}
     return state | ({f"persisted.{name}": v for name, v in named.items()} if params["persist"] else {})
 
 
-def policy_observed(runtime: Mapping[str, str], text: str | None) -> State:
-    """The same of the host, from the texts of /proc/sys/vm and of the file."""
+def policy_observed(runtime: Mapping[str, str], text: str | None, boot: str | None) -> State:
+    """The same of the host, from the texts of the kernel and of both files."""
     state: State = {f"runtime.{name}": int(v) for name, v in runtime.items()}
     kept = {k.replace("/", "."): v for k, v in assignments(text).items()}
-    return state | {f"persisted.{n}": int(kept[f"vm.{n}"]) for n in VM if kept.get(f"vm.{n}", "").isdecimal()}
+    state |= {f"persisted.{n}": int(kept[f"vm.{n}"]) for n in VM if kept.get(f"vm.{n}", "").isdecimal()}
+    ttl = boot_values(boot).get(LRU_PATH, "")
+    return state | ({f"persisted.{LRU}": int(ttl)} if ttl.isdecimal() else {})
+
+
+def policy_refuse(params: Params, lru: str | None) -> None:
+    """Raise Failure for what this kernel does not heed; ``lru`` is the text of lru_gen/enabled, such as "0x0007"."""
+    ttl = params[LRU]
+    if ttl is None:
+        return
+    if not 0 <= ttl < 1 << 32:
+        raise Failure(f"{LRU} is {ttl}. It takes a number of milliseconds, or 0 for none.")
+    if lru is None:
+        raise Failure(f"this kernel has no {LRU_DIRECTORY}. It takes one built with LRU_GEN; leave {LRU} away.")
+    if ttl and not int(lru, 16) & 1:
+        raise Failure(f"lru_gen is off, so the kernel would not heed {LRU}. Write y to {LRU_DIRECTORY}/enabled first.")
 
 
 def policy_steps(plan: Plan, params: Params) -> list[Step]:
@@ -75,10 +96,15 @@ def policy_steps(plan: Plan, params: Params) -> list[Step]:
         for name in VM
         if f"runtime.{name}" in plan.changes
     ]
+    if f"runtime.{LRU}" in plan.changes:
+        steps.append(in_place(LRU_PATH, plan.after(f"runtime.{LRU}"), "lru_gen: min_ttl_ms"))
     changes = {f"vm.{n}": shown(plan.after(f"persisted.{n}")) for n in VM if f"persisted.{n}" in plan.changes}
     if changes:
         text = with_assignments(params["_text"], changes, SYSCTL_HEAD, " = ")
         steps.append(Write(SYSCTL_FILE, text, label="memory policy at boot", backup=False))
+    if f"persisted.{LRU}" in plan.changes:
+        text = with_boot_values(params["_boot"], {LRU_PATH: shown(plan.after(f"persisted.{LRU}"))}, LRU_HEAD)
+        steps.append(Write(LRU_FILE, text, label="lru_gen at boot", backup=False))
     return steps
 
 
