@@ -202,9 +202,15 @@ def boots(drill: Package, plan: Any) -> None:
     assert subprocess.run(shlex.split(line.partition("=")[2]), check=False).returncode == 0
 
 
-def test_a_run_that_was_cut_off_is_undone_at_the_boot(drill: Package, at_boot: Any) -> None:
+@pytest.mark.parametrize("code", [0, 1], ids=["in a unit apart", "where there can be none"])
+def test_a_run_that_was_cut_off_is_undone_at_the_boot(drill: Package, at_boot: Any, code: int) -> None:
+    """Apart, because it takes the boot's own unit away: a unit whose file is gone is ended after 90 s."""
+    folder = at_boot.directory.parent
+    does = 'for last; do :; done; exec /bin/sh -c "$last"' if code == 0 else f"exit {code}"
+    program(folder / "programs/systemd-run", f'#!/bin/sh\necho "$@" >> {folder}/apart\n{does}\n')
     boots(drill, at_boot)
     assert said(at_boot) == ["undo boot", f"python {at_boot.program} undo {at_boot.file}"]
+    assert f"--unit=pvelab-undo-{at_boot.run} --property=OOMScoreAdjust=-1000" in (folder / "apart").read_text()
 
 
 def test_a_run_that_has_made_the_boot_goes_on_and_is_not_undone(drill: Package, at_boot: Any) -> None:
