@@ -38,7 +38,7 @@ options:
     description:
       - Keep in memory what was used within so many milliseconds, and rather end a process than take that away. Without
         it (0) a host without swap crawls, for half a minute or more, before the kernel ends anybody.
-      - 1000 is what most hosts do well with; far more ends processes that would still have fitted.
+      - Linux' own documentation has 1000 as what is usually enough, and calls 3000 a risk of ending somebody too soon.
       - It takes a kernel whose C(/sys/kernel/mm/lru_gen/enabled) is on.
     type: int
     version_added: 1.1.0

@@ -145,11 +145,11 @@ class Systemd:
         """A run that has had its host go down goes on; any other has been cut off, and is undone.
 
         In a unit apart, because in the end it takes the boot's own unit away: systemd forgets that a unit whose file is
-        gone may take its time, and ends it after what is usual, 90 s from its start.
+        gone may take its time, and ends it after what is usual, 90 s from its start. One that fails stays to be seen.
         """
         program, file = f"{self.plan.python} {self.plan.program}", self.plan.file
         undone = f"/bin/sh {self.plan.undo_script} boot && {program} undo {file}"
-        apart = " ".join(("systemd-run", "--quiet", "--collect", f"--unit={self.unit}", *FIRST))
+        apart = " ".join(("systemd-run", "--quiet", f"--unit={self.unit}", *FIRST))
         return (
             f"if [ -e {handover.of(self.plan.home)} ]; then exec {program} begin {file}; fi;"
             f" {apart} /bin/sh -c '{undone}' || {{ {undone}; }}"
