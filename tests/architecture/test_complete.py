@@ -56,6 +56,14 @@ def test_module_documents_itself(path: Path) -> None:
     assert constant(path, "RETURN").strip()
 
 
+def test_modules_of_the_api_have_actions_that_begin_them() -> None:
+    group = load(ROOT / "meta/runtime.yml")["action_groups"]["api"]
+    actions = {path.stem: path for path in files("*.py", under="plugins/action")}
+    assert set(actions) == set(group)
+    for module, path in actions.items():
+        assert f"main = staticmethod({module}.main)" in path.read_text(encoding="utf-8")
+
+
 def test_action_group_is_the_modules_of_the_api() -> None:
     group = load(ROOT / "meta/runtime.yml")["action_groups"]["api"]
     fragment = "pvelab.proxmox.connection"
