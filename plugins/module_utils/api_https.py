@@ -1,130 +1,33 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The API over HTTPS: proxmoxer's resources and session, and around them what a long run over a bad network needs.
-
-proxmoxer keeps only ``data``, takes the error from the status line, gives up after 5 s and logs in outside the session.
-Its serializer is handed in here, so that the whole body comes through; its session is subclassed.
-"""
+"""The API over HTTPS: proxmoxer's resources and session, and around them what a long run over a bad network needs."""
 
 from __future__ import annotations
 
 import io
-import json
 import logging
 import os
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlencode
 
 from .api_login import Login, login_for
 from .api_options import Settings, is_loopback
-from .api_tls import IDLE_LIMIT_S, Adapter, Watch, context
+from .api_session import CONNECT_TIMEOUT_S, MISSING, Auth, Session, Whole, refused
+from .api_tls import context
 from .api_wire import MissingLibrary, NoAnswer, Refused, Reply, Request, form
 
-MISSING: str | None = None
 try:
     import requests.utils
-    from requests import exceptions as errors
-except ImportError:
-    MISSING = "requests"
-try:
-    if MISSING:
-        # Without requests the import of proxmoxer's backend would end the process.
-        raise ImportError
     from proxmoxer import core
     from proxmoxer.backends import https as backend
-    from proxmoxer.backends.https import JsonSerializer, ProxmoxHTTPAuthBase, ProxmoxHttpSession
+    from requests import exceptions as errors
 except ImportError:
-    MISSING = MISSING or "proxmoxer"
-    JsonSerializer = ProxmoxHTTPAuthBase = ProxmoxHttpSession = object  # type: ignore[assignment, misc]
-
-CONNECT_TIMEOUT_S = 10.0
-
-
-class _Whole(JsonSerializer):
-    """A serializer that keeps everything of an answer, not only ``data``."""
-
-    def loads(self, response: Any) -> Reply:
-        """Raises Refused when a success is not what the API sends."""
-        body = _body(response)
-        if "data" not in body:
-            raise Refused(response.status_code, "the answer is not one of the Proxmox VE API")
-        return Reply(body["data"], body.get("total"), body.get("changes"))
-
-    def loads_errors(self, response: Any) -> dict[str, Any]:
-        return _body(response)
-
-
-def _body(response: Any) -> dict[str, Any]:
-    try:
-        body = json.loads(response.content)
-    except ValueError:
-        return {}
-    return body if isinstance(body, dict) else {}
-
-
-class _Auth(ProxmoxHTTPAuthBase):
-    """What proxmoxer's session asks for a request: the headers of the login."""
-
-    def __init__(self, headers: Callable[[str], Mapping[str, str]]) -> None:
-        ProxmoxHTTPAuthBase.__init__(self, verify_ssl=False)
-        self._headers = headers
-
-    def __call__(self, request: Any) -> Any:
-        request.headers.update(self._headers(request.method))
-        return request
-
-
-class _Session(ProxmoxHttpSession):
-    """proxmoxer's session with our trust and timeouts, without redirects and without stale connections."""
-
-    def __init__(self, settings: Settings, clock: Callable[[], float], trust: ssl.SSLContext) -> None:
-        ProxmoxHttpSession.__init__(self)
-        self._clock = clock
-        self._used = clock()
-        self.timeout = (CONNECT_TIMEOUT_S, settings.timeout_s)
-        self.watch = Watch(settings.pins)
-        self.skew_s = 0.0
-        self._date: str | None = None
-        # The environment is asked for proxies only, see _proxies.
-        self.trust_env = False
-        self.adapter = Adapter(trust, self.watch)
-        self.mount("https://", self.adapter)
-        self.headers["accept"] = "application/json"
-
-    def send(self, request: Any, **kwargs: Any) -> Any:
-        """Called by requests with a request that is ready to go. Raises NoAnswer for an answer that is none."""
-        if self._clock() - self._used > IDLE_LIMIT_S:
-            self.adapter.drop_connections()
-        self.watch.sent = False
-        kwargs.update(timeout=self.timeout, allow_redirects=False)
-        try:
-            answer = super().send(request, **kwargs)
-        except errors.RequestException:
-            # A form that did not leave whole is not acted on.
-            if hasattr(request.body, "read") and request.body.read(1):
-                self.watch.sent = False
-            raise
-        finally:
-            self._used = self._clock()
-        if 300 <= answer.status_code < 400:
-            target = answer.headers.get("Location", "another place")
-            raise NoAnswer(f"it redirects to {target}, which Proxmox VE does not do", sent=False, permanent=True)
-        self._note_time(answer.headers.get("Date"))
-        return answer
-
-    def _note_time(self, date: str | None) -> None:
-        """Learn how far the node's clock is from ours, to find tasks by their start. Once a second is enough."""
-        if date is None or date == self._date:
-            return
-        self._date = date
-        try:
-            self.skew_s = parsedate_to_datetime(date).timestamp() - time.time()
-        except ValueError:
-            return
+    # api_session says which of them is missing.
+    pass
 
 
 class HttpsWire:
@@ -141,7 +44,7 @@ class HttpsWire:
         self._clock = clock
         self._login: Login = login or login_for(settings, clock)
         self._trust = trust
-        self._session: _Session | None = None
+        self._session: Session | None = None
         self._hosts = list(settings.hosts)
         self.user = settings.identity
 
@@ -200,35 +103,35 @@ class HttpsWire:
 
     def _once(self, request: Request, headers: Callable[[str], Mapping[str, str]]) -> Reply:
         session = self._open()
-        session.auth = _Auth(headers)
+        session.auth = Auth(headers)
         session.timeout = (min(CONNECT_TIMEOUT_S, request.timeout_s), request.timeout_s)
         session.proxies = _proxies(self._hosts[0])
-        base = f"https://{self._hosts[0]}/api2/json{request.path}"
-        resource: Any = core.ProxmoxResource(base_url=base, session=session, serializer=_Whole())
-        call = {"GET": resource.get, "POST": resource.post, "PUT": resource.put, "DELETE": resource.delete}
+        base, path = f"https://{self._hosts[0]}", f"/api2/json{request.path}"
         try:
+            if not request.writes and not session.proxies:
+                query = urlencode(form(request.params), doseq=True)
+                return session.read(base, f"{path}?{query}" if query else path, headers("GET"))
+            resource: Any = core.ProxmoxResource(base_url=base + path, session=session, serializer=Whole())
+            call = {"GET": resource.get, "POST": resource.post, "PUT": resource.put, "DELETE": resource.delete}
             with _upload(request) as fields:
                 reply: Reply = call[request.method](**fields)
         except core.ResourceException as error:
-            body = error.errors or {}
-            told = body.get("errors")
-            text = str(body.get("message") or error.content or error.status_message)
-            raise Refused(error.status_code, text, told if isinstance(told, Mapping) else None) from error
+            raise refused(error.status_code, error.errors or {}, error.content) from error
         except errors.RequestException as error:
             raise self._no_answer(error, session) from error
         return reply
 
-    def _open(self) -> _Session:
+    def _open(self) -> Session:
         if MISSING is not None:
             raise MissingLibrary(MISSING)
         if self._session is None:
             # At its INFO level proxmoxer logs what it sends, passwords included.
             logging.getLogger("proxmoxer").setLevel(logging.WARNING)
             logging.getLogger("proxmoxer.core").setLevel(logging.WARNING)
-            self._session = _Session(self._settings, self._clock, self._trust(self._settings))
+            self._session = Session(self._settings, self._clock, self._trust(self._settings))
         return self._session
 
-    def _no_answer(self, error: Exception, session: _Session) -> NoAnswer:
+    def _no_answer(self, error: Exception, session: Session) -> NoAnswer:
         """Say in a person's words why there was no answer."""
         where, sent = self._hosts[0], session.watch.sent
         proxy = session.proxies.get("https")

@@ -10,54 +10,19 @@ import traceback
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, suppress
 from functools import partial
-from typing import Any, ClassVar, NoReturn, Protocol, TypeAlias
+from typing import Any, NoReturn, Protocol, TypeAlias
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 from ansible.module_utils.common.parameters import env_fallback, remove_values
 from ansible.module_utils.errors import AnsibleFallbackNotFound
 
 from .core.reconcile import Many, Outcome, Query, Resource, Verb, perform, reconcile
 from .core.steps import Failure
+from .module_entries import EntriesModule, said
 from .progress import channel
 
 Declared: TypeAlias = Resource | Verb | Query | Many
-
-
-class _Named(AnsibleModule):
-    """Says which object of a list it is whose options are wrong, where AnsibleModule says only which list."""
-
-    entries: ClassVar[str] = ""
-
-    def fail_json(self, msg: str, **more: Any) -> NoReturn:
-        """Called by AnsibleModule, too, when it refuses the options."""
-        super().fail_json(msg=self._whose(msg) or msg, **more)
-        raise AssertionError("fail_json returned")
-
-    def _whose(self, msg: str) -> str:
-        spec = self.argument_spec.get(self.entries, {})
-        given = self.params.get(self.entries)
-        # Only what the options are refused for comes before they are all known to be right.
-        if f"found in {self.entries}" not in msg and f"{self.entries}." not in msg:
-            return ""
-        for i, entry in enumerate(given if isinstance(given, list) else ()):
-            constraints = {k: v for k, v in spec.items() if k.startswith("required_")}
-            errors = ArgumentSpecValidator(spec["options"], **constraints).validate(_said(entry)).error_messages
-            if errors:
-                return f"guest {entry.get('name') or entry.get('vmid') or f'number {i + 1}'}: {errors[0]}"
-        return ""
-
-
-def _said(value: Any) -> Any:
-    """What a user wrote: AnsibleModule fills in None for what is not given."""
-    if isinstance(value, dict):
-        return {k: _said(v) for k, v in value.items() if v is not None}
-    return [_said(v) for v in value] if isinstance(value, list) else value
-
-
-def _named(entries: str) -> type[_Named]:
-    return type("Named", (_Named,), {"entries": entries})
 
 
 class Seam(Protocol):
@@ -74,11 +39,13 @@ def run(declared: Declared, seam: type[Seam] | Any) -> NoReturn:
     """Run one declaration as an Ansible module; never returns."""
     spec = {**_with_environment(seam.OPTIONS), **declared.options}
     constraints = _joined(getattr(seam, "CONSTRAINTS", {}), declared.constraints)
-    kind: Any = _named(declared.entries) if isinstance(declared, Many) else AnsibleModule
+    kind: Any = _of_entries(declared.entries) if isinstance(declared, Many) and declared.entries else AnsibleModule
     module: AnsibleModule = kind(argument_spec=spec, supports_check_mode=True, **constraints)
     module.no_log_values.update(_in_urls(module.params))
     # Of hundreds of guests each option that nobody gave would be most of a result.
-    invocation = {"module_args": _said(module.params)}
+    invocation = {"module_args": said(module.params)}
+    if isinstance(module, EntriesModule):
+        module.fill()
     warnings: list[str] = []
     try:
         with (
@@ -99,6 +66,10 @@ def run(declared: Declared, seam: type[Seam] | Any) -> NoReturn:
         )
     _warn(module, warnings)
     module.exit_json(**result, invocation=invocation)
+
+
+def _of_entries(name: str) -> type[EntriesModule]:
+    return type("Entries", (EntriesModule,), {"entries": name})
 
 
 def _result(declared: Declared, target: Any, params: Mapping[str, Any], check: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -18,7 +19,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ansible_collections.pvelab.proxmox.tests.bench.fleet import NODE, SNAPSHOT, Fleet
-from ansible_collections.pvelab.proxmox.tests.bench.scales import Scales
 from ansible_collections.pvelab.proxmox.tests.lab import BIN, ROOT, Lab
 
 HERE = Path(__file__).resolve().parent
@@ -28,12 +28,16 @@ LIMIT_S = 4 * 3600.0
 
 @dataclass(frozen=True)
 class Ran:
-    """One run. ``rss_mib`` is the most memory that one process of the client held; 0 where nobody looked."""
+    """One run. ``rss_mib`` is the most memory that one process of the client held; 0 where nobody looked.
+
+    ``around_s`` are seconds on the clock that are not of the task: the start and the end of ansible-playbook.
+    """
 
     wall_s: float
     cpu_s: float
     rss_mib: float = 0.0
     changed: int | None = None
+    around_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -127,20 +131,20 @@ class Loop:
 
 @dataclass(frozen=True)
 class Ours:
-    """One task of pvelab.proxmox.guests. Where there is no such module, or none for the action, a loop of ours."""
+    """One task of pvelab.proxmox.guests. Where there is no such module, or none for the action, a loop of ours.
+
+    ``direct`` is what the variable of that name says: whether modules begin as copies of Ansible's worker.
+    """
 
     name: str = "ours"
-    scales: Scales | None = None
+    direct: bool = True
     whole: bool = field(default_factory=GUESTS.exists)
 
     def loops(self, action: str) -> bool:
         return "loop" in self.task(Fleet(1), action)
 
     def run(self, place: Place, fleet: Fleet, action: str) -> Ran:
-        task = self.task(fleet, action)
-        if self.scales is None:
-            return play(place, task)
-        return replace(play(place, task, self.scales.interpreter), rss_mib=self.scales.peak_mib())
+        return play(place, self.task(fleet, action), pvelab_direct=self.direct)
 
     def task(self, fleet: Fleet, action: str) -> dict[str, Any]:
         """The task, and how it goes about the list."""
@@ -171,18 +175,19 @@ def looped(module: str, entries: list[dict[str, Any]]) -> dict[str, Any]:
     return {module: {option: f"{{{{ item['{option}'] }}}}" for option in entries[0]}, "loop": entries}
 
 
-def play(place: Place, task: Mapping[str, Any], interpreter: Path | None = None) -> Ran:
+def play(place: Place, task: Mapping[str, Any], **variables: Any) -> Ran:
     """Run one task on this machine. Raises RuntimeError with what Ansible said when it fails."""
     folder = place.lab.folder
     playbook, out, err = folder / "bench.yml", folder / "bench.out", folder / "bench.err"
-    python = {"ansible_python_interpreter": str(interpreter or sys.executable)}
-    here = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": python}
+    told = {"ansible_python_interpreter": sys.executable, **variables}
+    here = {"hosts": "localhost", "connection": "local", "gather_facts": False, "vars": told}
     playbook.write_text(json.dumps([{**here, "tasks": [{"name": "bench", **task}]}]), encoding="utf-8")
     environment = {
         **place.environment,
         "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
         "ANSIBLE_LIBRARY": str(HERE / "library"),
     }
+    began = time.monotonic()
     with out.open("wb") as said, err.open("wb") as complained:
         process = subprocess.Popen(
             [BIN / "ansible-playbook", "-i", "localhost,", playbook],
@@ -199,17 +204,21 @@ def play(place: Place, task: Mapping[str, Any], interpreter: Path | None = None)
             process.wait()
             raise
         process.returncode = os.waitstatus_to_exitcode(status)
+    whole_s = time.monotonic() - began
     text = out.read_text(encoding="utf-8")
     if process.returncode:
         raise RuntimeError(f"ansible-playbook: {text[-4000:]}{err.read_text(encoding='utf-8')[-2000:]}")
     report = json.loads(text[text.index("{") :])
-    return _ran(report, used.ru_utime + used.ru_stime, loop="loop" in task)
+    ran = _ran(report, loop="loop" in task)
+    # Of the largest process that was there, which began with what this one holds.
+    peak_mib = used.ru_maxrss / 1024
+    return replace(ran, cpu_s=used.ru_utime + used.ru_stime, rss_mib=peak_mib, around_s=whole_s - ran.wall_s)
 
 
-def _ran(report: Mapping[str, Any], cpu_s: float, *, loop: bool) -> Ran:
-    """The figures of the one task of a report of the JSON callback."""
+def _ran(report: Mapping[str, Any], *, loop: bool) -> Ran:
+    """The figures of the one task that a report of the JSON callback knows."""
     task = report["plays"][0]["tasks"][0]
     begin, end = (datetime.fromisoformat(task["task"]["duration"][edge]) for edge in ("start", "end"))
     result = task["hosts"]["localhost"]
     results = result["results"] if loop else [result]
-    return Ran((end - begin).total_seconds(), cpu_s, changed=sum(bool(item.get("changed")) for item in results))
+    return Ran((end - begin).total_seconds(), 0.0, changed=sum(bool(item.get("changed")) for item in results))

@@ -13,21 +13,19 @@ import os
 import signal
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 
 from ansible_collections.pvelab.proxmox.tests.bench import report, words
 from ansible_collections.pvelab.proxmox.tests.bench.checks import NotDone
-from ansible_collections.pvelab.proxmox.tests.bench.clients import Bare, Client, Loop, Ours, Place, play
+from ansible_collections.pvelab.proxmox.tests.bench.clients import Bare, Client, Loop, Ours, Place, Ran, play
 from ansible_collections.pvelab.proxmox.tests.bench.fleet import ACTIONS, Fleet
 from ansible_collections.pvelab.proxmox.tests.bench.measure import Figure, one_action, one_pass, place
-from ansible_collections.pvelab.proxmox.tests.bench.scales import Scales
 from ansible_collections.pvelab.proxmox.tests.lab import ROOT
 
 LONGEST_LOOP = 100
+STARTS = 5
 PAGE = ROOT / "docs/performance.md"
 
 
@@ -90,47 +88,44 @@ def actions(settings: Settings, client: Client, count: int, turn: int) -> list[s
 def measured(settings: Settings) -> list[Figure]:
     """All figures. Raises RuntimeError and NotDone: a client that fails has no time."""
     figures: list[Figure] = []
-    peaks: dict[tuple[int, str], float] = {}
     for count in settings.guests:
         fleet = Fleet(count, settings.disk_gib)
-        if "ours" in settings.clients:
-            peaks |= weighed(settings, fleet)
         for turn in range(settings.rounds):
             for client in settings.chosen():
                 todo = actions(settings, client, count, turn)
                 if todo:
                     tell(f"{count} guests, round {turn + 1} of {settings.rounds}: {client.name}")
                     figures += one_pass(client, fleet, todo)
-    ours = {key: peak for key, peak in peaks.items() if peak}
-    return [replace(f, rss_mib=ours.get((f.count, f.action), 0.0)) if f.client == "ours" else f for f in figures]
-
-
-def weighed(settings: Settings, fleet: Fleet) -> dict[tuple[int, str], float]:
-    """The peak memory in MiB of our modules by (count, action), from a pass of its own, whose times are not used."""
-    tell(f"{fleet.count} guests: the memory of ours")
-    with tempfile.TemporaryDirectory(prefix="bench-") as folder:
-        client = Ours(scales=Scales(Path(folder)))
-        todo = [a for a in actions(settings, client, fleet.count, 0) if fleet.count <= 20 or not client.loops(a)]
-        found = one_pass(client, fleet, todo) if "create" in todo else []
-    return {(figure.count, figure.action): figure.rss_mib for figure in found}
+    return figures
 
 
 def starts(settings: Settings) -> words.Starts:
-    """What goes by before the first request: a start of our module and of ansible-playbook, and handing a list over."""
+    """What goes by before the first request: starts of modules and of ansible-playbook, and handing a list over."""
     tell("the start of a module, and of ansible-playbook")
-    fleet, client = Fleet(1, settings.disk_gib), Ours()
+    fleet = Fleet(1, settings.disk_gib)
     with place() as at:
-        one_action(client, at, fleet, "create")
-        module_s = statistics.median(one_action(client, at, fleet, "unchanged").wall_s for _each in range(5))
-        ansible_s = statistics.median(play(at, {"ansible.builtin.debug": {}}).cpu_s for _each in range(5))
-        lists = {count: handed(at, Fleet(count, settings.disk_gib)) for count in settings.guests}
-    return words.Starts(module_s, ansible_s, lists)
+        one_action(Ours(), at, fleet, "create")
+        started = [Ours(direct=False).run(at, fleet, "unchanged") for _each in range(STARTS)]
+        copied = [Ours().run(at, fleet, "unchanged") for _each in range(STARTS)]
+        nothing = [play(at, {"ansible.builtin.debug": {}}) for _each in range(STARTS)]
+        lists = {count: handed(at, Fleet(count, settings.disk_gib)) for count in (1, *settings.guests)}
+
+    def middle(runs: Sequence[Ran], what: str) -> float:
+        return statistics.median(getattr(ran, what) for ran in runs)
+
+    return words.Starts(
+        module_s=middle(started, "wall_s"),
+        copy_s=middle(copied, "wall_s"),
+        import_s=middle(copied, "around_s") - middle(nothing, "around_s"),
+        ansible_cpu_s=middle(nothing, "cpu_s"),
+        lists_s=lists,
+    )
 
 
 def handed(at: Place, fleet: Fleet) -> float:
     """Seconds of a task whose module is given our list of the fleet, and does nothing."""
     task = {"takes_a_list": {"guests": [fleet.ours(vmid) for vmid in fleet.vmids]}}
-    return statistics.median(play(at, task).wall_s for _each in range(5))
+    return statistics.median(play(at, task).wall_s for _each in range(STARTS))
 
 
 def text(settings: Settings, figures: Sequence[Figure], started: words.Starts) -> str:
@@ -143,7 +138,7 @@ def text(settings: Settings, figures: Sequence[Figure], started: words.Starts) -
         report.times(middle),
         words.before(started),
         report.costs(middle),
-        report.verdict(report.demands(middle, started.module_s)),
+        report.verdict(report.demands(middle, started.module_s, started.lists_s[1])),
     ]
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
