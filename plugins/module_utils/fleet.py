@@ -9,9 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+from urllib.parse import quote
 
 from . import fleet_plan
 from .core.fleet import UP, Schedule, Window
@@ -24,6 +26,7 @@ from .core.steps import Failure
 from .fleet_survey import choose_vmid, free_memory, survey, unlisted
 from .fleet_threads import FIRST, MOST, OLDEST_S, ROUNDS, Shift, attempt
 from .fleet_twins import settle
+from .guest_read import look
 
 
 def work(resource: Resource, api: Any, params: Params, check: bool) -> dict[str, Any]:
@@ -73,11 +76,38 @@ class _Fleet:
         """Read and plan each guest. Nothing is written. What cannot be done is known after that."""
         self._give_ids()
         with ThreadPoolExecutor(self.threads) as pool:
-            for told in pool.map(self._foreseen, self.made):
+            known = self._read_ahead(pool)
+            begun = {e.called: pool.submit(self._foreseen, e) for e in self.made if e.absent or e.called not in known}
+            for entry in self.made:
+                told = begun[entry.called].result() if entry.called in begun else self._foreseen(entry)
                 self.told[told.name] = told
         for name, failure in fleet_plan.hopeless(self.made, self.told).items():
             self.told[name].failure = failure
             self.told[name].outcome = None
+
+    def _read_ahead(self, pool: ThreadPoolExecutor) -> set[str]:
+        """Have what most guests are planned from read by threads that do nothing else; the guests that were read.
+
+        Python runs one thread at a time, so one that plans keeps those waiting that only ask.
+        """
+        ids = {int(row["vmid"]): row for row in self.rows}
+        names = {str(row.get("name")): row for row in self.rows}
+        found = [
+            (e.called, ids.get(e.params.get("vmid") or 0) or names.get(str(e.params.get("name")))) for e in self.made
+        ]
+        paths = [(name, f"/nodes/{quote(row['node'], safe='')}/qemu/{row['vmid']}") for name, row in found if row]
+
+        def read(share: Sequence[tuple[str, str]]) -> list[str]:
+            view, done = self.crew.looking(), list[str]()
+            with suppress(Failure):
+                for name, path in share:
+                    look(view, path)
+                    done.append(name)
+            return done
+
+        readers = min(self.threads, int(FIRST))
+        shares = [paths[i::readers] for i in range(readers)]
+        return {name for done in pool.map(read, shares) for name in done}
 
     def _give_ids(self) -> None:
         """In the order of the list, not in the order in which threads come to ask."""
