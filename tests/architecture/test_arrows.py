@@ -38,7 +38,7 @@ def part(path: Path) -> str:
     if path.parent != UTILS:
         return path.relative_to(UTILS).parts[0]
     stem = path.stem.split("_")[0]
-    return stem if stem in SEAMS or path in (SHELL, CHANNEL) else "helper"
+    return stem if stem in SEAMS | {"module"} or path == CHANNEL else "helper"
 
 
 def own(path: Path) -> set[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Entries of a list come to the same, whether Ansible is told of all options that they may have or of those they use."""
+"""Entries of a list come to the same whether Ansible is told of all options that they may have or of those in use."""
 
 from __future__ import annotations
 
