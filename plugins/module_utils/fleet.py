@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from . import fleet_plan
-from .core.fleet import UP, Schedule, Window
+from .core.fleet import FIRST, UP, Schedule, Window
 from .core.fleet_entries import Entry, entries
 from .core.fleet_ids import Ids
 from .core.fleet_report import Told, ended, warnings
@@ -24,7 +24,7 @@ from .core.progress import Progress
 from .core.reconcile import Outcome, Params, Resource, reconcile
 from .core.steps import Failure
 from .fleet_survey import choose_vmid, free_memory, survey, unlisted
-from .fleet_threads import FIRST, MOST, OLDEST_S, ROUNDS, Shift, attempt
+from .fleet_threads import MOST, OLDEST_S, ROUNDS, Shift, attempt
 from .fleet_twins import settle
 from .guest_read import look
 

@@ -14,8 +14,7 @@ from .core.reconcile import Outcome
 from .core.steps import Failure
 
 MOST = 16
-FIRST = 8.0
-"""How many jobs go on at once: at most, and to begin with."""
+"""How many jobs go on at once at most."""
 OLDEST_S = 5.0
 """What was read longer ago is read again before something is changed."""
 ROUNDS = 3

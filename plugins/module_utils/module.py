@@ -42,8 +42,7 @@ def run(declared: Declared, seam: type[Seam] | Any) -> NoReturn:
     kind: Any = _of_entries(declared.entries) if isinstance(declared, Many) and declared.entries else AnsibleModule
     module: AnsibleModule = kind(argument_spec=spec, supports_check_mode=True, **constraints)
     module.no_log_values.update(_in_urls(module.params))
-    # Of hundreds of guests each option that nobody gave would be most of a result.
-    invocation = {"module_args": said(module.params)}
+    invocation = {"module_args": module.told() if isinstance(module, EntriesModule) else said(module.params)}
     if isinstance(module, EntriesModule):
         module.fill()
     warnings: list[str] = []

@@ -13,6 +13,9 @@ from typing import Any, ClassVar, NoReturn
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
+# Ansible shows with -vvv how a module was invoked.
+SHOWN_WITH = 3
+SHORT = 20
 # An option with one of these means something where nobody gave it.
 _ALWAYS = ("required", "default", "fallback", "apply_defaults")
 
@@ -30,6 +33,16 @@ class EntriesModule(AnsibleModule):
         if isinstance(given, list):
             known = {**self._all, "options": used(self._all["options"], given)}
             self.argument_spec = {**self.argument_spec, self.entries: known}
+
+    def told(self) -> dict[str, Any]:
+        """What is told of the options that were given: of a long list how long it is, and all of it with -vvv.
+
+        Of hundreds of guests that are as they should be it would be much of the result, which Ansible takes along.
+        """
+        if self._verbosity >= SHOWN_WITH or len(self.params[self.entries]) <= SHORT:
+            return dict(said(self.params))
+        rest = {k: v for k, v in self.params.items() if k != self.entries}
+        return {**said(rest), self.entries: f"{len(self.params[self.entries])} entries, which -vvv shows"}
 
     def fill(self) -> None:
         """Have ``params`` say None for each option that was not given, as Ansible does."""

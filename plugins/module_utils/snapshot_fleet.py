@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from .core.fleet import Job, Schedule, Window
+from .core.fleet import FIRST, Job, Schedule, Window
 from .core.fleet_report import Told, ended, warnings
 from .core.progress import Progress
 from .core.reconcile import Params, Resource, reconcile
 from .core.snapshots import check_snapshot_options
 from .core.steps import Failure
-from .fleet_threads import FIRST, MOST, OLDEST_S, ROUNDS, Shift, attempt
+from .fleet_threads import MOST, OLDEST_S, ROUNDS, Shift, attempt
 from .reads import require_vm
 
 

@@ -22,6 +22,8 @@ _DRIVE = re.compile(r"(?:ide|sata|scsi|virtio|efidisk|tpmstate)\d+")
 # Not a volume that is there already: "local:8", "local:0,import-from=…", "local:cloudinit".
 _NEW_VOLUME = re.compile(r"([^:,/]+):(?:[\d.]+|cloudinit)(?:,.*)?")
 UP, DOWN = "up", "down"
+# How much goes on at once to begin with, in all and of what Proxmox VE serialises.
+FIRST = 8.0
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,7 @@ class Schedule:
             window.busy()
 
     def _window(self, key: str) -> Window:
-        return self._windows.setdefault(key, Window(min(4.0, float(self.window.top)), self.window.top))
+        return self._windows.setdefault(key, Window(min(FIRST, float(self.window.top)), self.window.top))
 
     def _may_rise(self, job: Job) -> bool:
         failed = sorted(d for d in job.depends if self._ended.get(d) is False)
