@@ -19,6 +19,7 @@ html_copy_source = False
 myst_heading_anchors = 4
 # What the reference leads to in Ansible's own documentation. The network is not asked, so each is named here.
 ELSEWHERE = {
+    "action_plugins": "plugins/action.html",
     "ansible_configuration_settings": "reference_appendices/config.html",
     "callback_plugins": "plugins/callback.html",
     "common_return_values": "reference_appendices/common_return_values.html",
