@@ -166,7 +166,7 @@ def all_guests(api: Reader) -> list[GuestRef]:
 
 def find_vmid(api: Reader, vmid: int) -> GuestRef | None:
     """The guest that has this id, whatever its kind, or None."""
-    return next((g for g in all_guests(api) if g.vmid == vmid), None)
+    return next((_ref(r) for r in api.get("/cluster/resources", type="vm") if int(r["vmid"]) == vmid), None)
 
 
 def find_name(

@@ -69,3 +69,11 @@ def test_our_own_environment_holds_this_version() -> None:
     assert ours["additional_build_files"] == [{"src": f".build/dist/{archive}", "dest": "dist"}]
     image = load("playbooks/vars/awx/settings.yml")["awx_image"]
     assert image.endswith(f":{version}")
+
+
+def test_a_fork_as_a_project_finds_what_the_image_has() -> None:
+    """AWX has ansible-core 2.19 read a project's ansible.cfg for an inventory, and names no places for collections."""
+    settings = (ROOT / "ansible.cfg").read_text(encoding="utf-8")
+    places = re.findall(r"^collections_path = (.+)$", settings, re.MULTILINE)[0].split(":")
+    assert places[0] == ".build"
+    assert {"~/.ansible/collections", "/usr/share/ansible/collections"} <= set(places)

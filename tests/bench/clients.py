@@ -11,7 +11,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -28,16 +27,12 @@ LIMIT_S = 4 * 3600.0
 
 @dataclass(frozen=True)
 class Ran:
-    """One run. ``rss_mib`` is the most memory that one process of the client held; 0 where nobody looked.
-
-    ``around_s`` are seconds on the clock that are not of the task: the start and the end of ansible-playbook.
-    """
+    """One run. ``rss_mib`` is the most memory that one process of the client held; 0 where nobody looked."""
 
     wall_s: float
     cpu_s: float
     rss_mib: float = 0.0
     changed: int | None = None
-    around_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -187,7 +182,6 @@ def play(place: Place, task: Mapping[str, Any], **variables: Any) -> Ran:
         "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
         "ANSIBLE_LIBRARY": str(HERE / "library"),
     }
-    began = time.monotonic()
     with out.open("wb") as said, err.open("wb") as complained:
         process = subprocess.Popen(
             [BIN / "ansible-playbook", "-i", "localhost,", playbook],
@@ -204,7 +198,6 @@ def play(place: Place, task: Mapping[str, Any], **variables: Any) -> Ran:
             process.wait()
             raise
         process.returncode = os.waitstatus_to_exitcode(status)
-    whole_s = time.monotonic() - began
     text = out.read_text(encoding="utf-8")
     if process.returncode:
         raise RuntimeError(f"ansible-playbook: {text[-4000:]}{err.read_text(encoding='utf-8')[-2000:]}")
@@ -212,7 +205,7 @@ def play(place: Place, task: Mapping[str, Any], **variables: Any) -> Ran:
     ran = _ran(report, loop="loop" in task)
     # Of the largest process that was there, which began with what this one holds.
     peak_mib = used.ru_maxrss / 1024
-    return replace(ran, cpu_s=used.ru_utime + used.ru_stime, rss_mib=peak_mib, around_s=whole_s - ran.wall_s)
+    return replace(ran, cpu_s=used.ru_utime + used.ru_stime, rss_mib=peak_mib)
 
 
 def _ran(report: Mapping[str, Any], *, loop: bool) -> Ran:

@@ -207,7 +207,7 @@ def test_the_game_day_goes_its_way(controller: Controller) -> None:
         ("steady", "success", "approve"),
         ("approve", "success", "drill"),
         ("drill", "always", "report"),
-        ("report", "always", "steady-again"),
+        ("drill", "always", "steady-again"),
     }
     (asked,) = [node["unified_job_template"] for node in nodes if node["identifier"] == "approve"]
     assert objects.held["workflow_approval_templates"][asked]["timeout"] == 3600

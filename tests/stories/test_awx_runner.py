@@ -199,6 +199,23 @@ def test_a_drill_tells_the_workflow_and_is_reported_on(demo: Demo, inventory: Pa
     assert "there is no run other on this host that is over" in none.artifact("stdout").replace("\n", " ")
 
 
+def test_a_workflow_hears_of_its_own_drills_only(demo: Demo, inventory: Path, tmp_path: Path) -> None:
+    strict = {"survey_drill_report_strict": "true", **loaded(DATA / "surveys.yml")["awx_survey_vars"]["drill_report"]}
+    older = {path.name for path in demo.runs.iterdir()}
+    assert older, "there are older drills to report on"
+    unbegun = Job(tmp_path / "unbegun", inventory, "drill_report.yml", drill_reports=str(tmp_path / "a"), **strict)
+    assert unbegun.run(demo) != 0
+    assert "no drill has been told of" in unbegun.artifact("stdout").replace("\n", " ")
+    told = {"drill_runs": {max(older): {"host": "pve1"}}, "drill_reports": str(tmp_path / "b"), **strict}
+    well = Job(tmp_path / "well", inventory, "drill_report.yml", **told)
+    assert well.run(demo) == 0, well.artifact("stdout")
+    assert list(well.stats()["drill_runs"]) == [max(older)]
+    badly = Job(tmp_path / "badly", inventory, "drill_report.yml", **told, drill_expect="not_recovered")
+    assert badly.run(demo) != 0
+    assert "passed, and drill_expect is not_recovered" in badly.artifact("stdout").replace("\n", " ")
+    assert list(badly.stats()["drill_runs"]) == [max(older)]
+
+
 def test_a_drill_whose_job_is_killed_ends_by_itself_and_is_reported_on(
     demo: Demo, inventory: Path, tmp_path: Path
 ) -> None:
