@@ -124,7 +124,7 @@ class Session(ProxmoxHttpSession):
         self._before()
         connect_s, read_s = self.timeout
         try:
-            answer = self.adapter.poolmanager.connection_from_url(base).urlopen(
+            answer = self.adapter.poolmanager.connection_from_url(base).request(
                 "GET",
                 path,
                 headers={**self.headers, **headers},
