@@ -92,9 +92,9 @@ class _Fleet:
         """
         ids = {int(row["vmid"]): row for row in self.rows}
         names = {str(row.get("name")): row for row in self.rows}
-        found = [
-            (e.called, ids.get(e.params.get("vmid") or 0) or names.get(str(e.params.get("name")))) for e in self.made
-        ]
+        # An id goes before a name: a name that another guest has is no guest of this entry.
+        meant = [(e.called, e.params.get("vmid"), str(e.params.get("name"))) for e in self.made]
+        found = [(called, ids.get(vmid) if vmid else names.get(name)) for called, vmid, name in meant]
         paths = [(name, f"/nodes/{quote(row['node'], safe='')}/qemu/{row['vmid']}") for name, row in found if row]
 
         def read(share: Sequence[tuple[str, str]]) -> list[str]:
