@@ -61,7 +61,7 @@ class Shift:
                 running[pool.submit(self.one, name, gate)] = name
             if not running:
                 return
-            self.tell(len(schedule.jobs) - len(schedule.left) - len(running), len(running))
+            self.tell(schedule.begun - len(running), len(running))
             for future in wait(running, timeout=0.5, return_when=FIRST_COMPLETED).done:
                 name = running.pop(future)
                 well = future.result()

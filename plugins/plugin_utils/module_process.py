@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import atexit
+import gc
 import io
 import json
 import os
@@ -78,6 +79,8 @@ class Module:
             # What a module warns of goes into its result, not to the display of the worker.
             _internal.is_controller = False
             basic._ANSIBLE_ARGS, basic._ANSIBLE_PROFILE = options, PROFILE
+            # All that was the worker's stays, so the collector need not look through it for what can go.
+            gc.freeze()
             self.main()
         finally:
             _leave(sys.exc_info()[1])

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """``make bench``: lists of guests by our collection, by a loop of community.proxmox and by a bare concurrent client.
 
-All in one run, against labnodes of their own on loopback. Variables: BENCH_GUESTS="20 100 500", BENCH_ROUNDS=3,
+All in one run, against labnodes of their own on loopback. Variables: BENCH_GUESTS="20 100 500", BENCH_ROUNDS=5,
 BENCH_DISK_GIB=1 (0: no disks), BENCH_WORKERS=8 (threads of the bare client), BENCH_LOOP_500=1 (loops over more than
 100 guests, too, which take hours), BENCH_CLIENTS="ours bare loop".
 """
@@ -43,7 +43,7 @@ class Settings:
     """What the environment says."""
 
     guests: tuple[int, ...] = (20, 100, 500)
-    rounds: int = 3
+    rounds: int = 5
     disk_gib: int = 1
     workers: int = 8
     long_loops: bool = False

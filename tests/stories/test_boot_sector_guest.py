@@ -215,7 +215,7 @@ def test_it_goes_off_when_the_power_button_is_pressed(boots: Boots) -> None:
     guest.beats(3)
     first, *_more, last = guest.acks(1)
     begun = (last.mono_us - last.lat_us) - (first.mono_us - first.lat_us)
-    assert begun / (last.seq - first.seq) > 200_000, "the pace is that of the starts: a slow disk makes only the ends late"
+    assert begun / (last.seq - first.seq) > 200_000, "the pace of the starts: a slow disk makes the ends late"
     guest.qmp("system_powerdown")
     assert guest.process is not None
     guest.process.wait(timeout=30)

@@ -138,6 +138,11 @@ class Schedule:
         return self.window.used == 0 and (bool(self.halted) or self._next == len(self.jobs))
 
     @property
+    def begun(self) -> int:
+        """How many jobs have begun."""
+        return self._next
+
+    @property
     def left(self) -> list[str]:
         """The jobs that have not begun."""
         return [job.name for job in self.jobs[self._next :]]
