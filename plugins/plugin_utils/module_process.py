@@ -48,19 +48,22 @@ class Module:
         encoder = get_module_encoder(PROFILE, Direction.CONTROLLER_TO_MODULE)
         written = json.dumps({"ANSIBLE_MODULE_ARGS": self.options}, cls=encoder).encode()
         with _memory("stdout") as out, _memory("stderr") as err:
-            # A signal between the fork and what the module makes of it would be taken for one to the worker.
+            # A signal between the fork and what the module makes of it would be taken for one to the worker. One that
+            # comes to the worker meanwhile has its way as soon as it may, and by then there is a process to end.
             before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+            pid = 0
             try:
                 pid = os.fork()
                 if pid == 0:
                     self._begin(written, (out, err), before)
-            finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-            try:
                 _pid, status = os.waitpid(pid, 0)
             except BaseException:
-                _end(pid, self.end_s)
+                if pid:
+                    _end(pid, self.end_s)
                 raise
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
             return {"rc": os.waitstatus_to_exitcode(status), "stdout": _text(out), "stderr": _text(err)}
 
     def _begin(self, options: bytes, output: Sequence[IO[bytes]], mask: set[Any]) -> NoReturn:
