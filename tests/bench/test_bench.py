@@ -83,7 +83,9 @@ def test_every_client_is_held_against_what_is_there(at: Place) -> None:
     assert [f.action for f in found.values()] == list(ACTIONS)
     assert all(f.wall_s > 0 and f.cpu_s > 0 and f.rss_mib > 5 and f.node_cpu_s >= 0 for f in found.values())
     # One look at the cluster and one at each guest; a tenth of five, which is one, is repaired.
-    assert [(found[a].calls, found[a].connections) for a in ("unchanged", "drift")] == [(6, 2), (7, 2)]
+    assert [found[a].calls for a in ("unchanged", "drift")] == [6, 7]
+    # A worker may have done all before the other began: then there is the one connection.
+    assert all(1 <= found[a].connections <= bare.workers for a in ("unchanged", "drift")), found
     assert all(found[a].calls >= 11 for a in ("create", "snapshot", "delete"))
 
 
