@@ -9,21 +9,35 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
 
-_REQUEST = re.compile(r"request (\d+): ([A-Z]+) (\S+) (\d+)$", re.MULTILINE)
+_REQUEST = re.compile(r"request (\d+): ([A-Z]+) (?:/api2/json)?(\S+) \d+$", re.MULTILINE)
+_POLL = re.compile(r"GET /nodes/[^/]+/tasks/[^/]+/status$")
 
 
 @dataclass
 class Asked:
-    """Requests, the connections that they came over, and the seconds of CPU of labnode with its children."""
+    """Requests, the connections that they came over, and the seconds of CPU of labnode with its children.
 
-    calls: int = 0
+    ``requests`` are such as "GET /nodes/pve1/qemu", in their order.
+    """
+
+    requests: list[str] = field(default_factory=list)
     connections: int = 0
     cpu_s: float = 0.0
+
+    @property
+    def calls(self) -> int:
+        """How many requests."""
+        return len(self.requests)
+
+    @property
+    def needed(self) -> list[str]:
+        """Those that are not to find out whether a task has ended, of which a slower node is asked more often."""
+        return [request for request in self.requests if not _POLL.search(request)]
 
 
 class Counter:
@@ -43,7 +57,7 @@ class Counter:
         with self._log.open("rb") as log:
             log.seek(start)
             told = _REQUEST.findall(log.read().decode("utf-8", "replace"))
-        asked.calls = len(told)
+        asked.requests = [f"{method} {path}" for _number, method, path in told]
         asked.connections = sum(number == "1" for number, *_rest in told)
 
     def _cpu_s(self) -> float:
