@@ -69,6 +69,8 @@ def environment(host: str, certificate: Certificate, folder: Path, **more: str) 
         "PYTHONPATH": str(ROOT / ".build"),
         "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
         "ANSIBLE_LIBRARY": str(Path(__file__).with_name("library")),
+        # A module that is killed leaves there what Ansible unpacked it to.
+        "TMPDIR": str(folder),
         "ANSIBLE_LOCAL_TEMP": str(folder / "tmp"),
         "ANSIBLE_REMOTE_TEMP": str(folder / "remote"),
         "ANSIBLE_NOCOLOR": "1",
