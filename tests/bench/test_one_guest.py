@@ -24,6 +24,7 @@ def at() -> Iterator[Place]:
     """A node with one guest: where a list shows none at all, we ask whether one would be seen (core/sight.py)."""
     with place() as found:
         found.lab.api().nodes(NODE).qemu.post(vmid=999, name="there")
+        listed(found, "there")
         yield found
 
 
@@ -55,6 +56,8 @@ def test_a_guest_by_its_id(at: Place) -> None:
         "GET /cluster/resources", f"GET /nodes/{NODE}/network", f"POST {QEMU}", f"GET {QEMU}/1000/pending",
     ]  # fmt: skip
     assert len(made) < len(asked(at, THEIRS, theirs))
+    # Until the cluster knows how a guest is, the node has to be asked.
+    listed(at, ours["name"])
     # Theirs looks at less for this: it takes a guest that is there for one that is right.
     same = asked(at, OURS, ours)
     assert same == ["GET /cluster/resources", f"GET {QEMU}/1000/pending"]
