@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.pvelab.proxmox.tests.bench import report, words
@@ -94,17 +94,22 @@ def actions(settings: Settings, client: Client, count: int, turn: int) -> list[s
     return own if "create" in own else []
 
 
+def passes(settings: Settings) -> Iterator[tuple[int, int, Client]]:
+    """Turns, sizes and clients. Each turn has all sizes: a machine that slows down between two of them would otherwise
+    be told as a cost that grows with the number of guests."""
+    for turn in range(settings.rounds):
+        for count in settings.guests:
+            for client in settings.chosen():
+                if actions(settings, client, count, turn):
+                    yield turn, count, client
+
+
 def measured(settings: Settings) -> list[Figure]:
     """All figures. Raises RuntimeError and NotDone: a client that fails has no time."""
     figures: list[Figure] = []
-    for count in settings.guests:
-        fleet = Fleet(count, settings.disk_gib)
-        for turn in range(settings.rounds):
-            for client in settings.chosen():
-                todo = actions(settings, client, count, turn)
-                if todo:
-                    tell(f"{count} guests, round {turn + 1} of {settings.rounds}: {client.name}")
-                    figures += one_pass(client, fleet, todo)
+    for turn, count, client in passes(settings):
+        tell(f"round {turn + 1} of {settings.rounds}, {count} guests: {client.name}")
+        figures += one_pass(client, Fleet(count, settings.disk_gib), actions(settings, client, count, turn))
     return figures
 
 

@@ -21,7 +21,7 @@ from ansible_collections.pvelab.proxmox.tests.bench.clients import Bare, Place, 
 from ansible_collections.pvelab.proxmox.tests.bench.counting import Counter
 from ansible_collections.pvelab.proxmox.tests.bench.fleet import ACTIONS, NODE, Fleet
 from ansible_collections.pvelab.proxmox.tests.bench.measure import Figure, one_action, place
-from ansible_collections.pvelab.proxmox.tests.bench.run import Settings, actions, handed, imported
+from ansible_collections.pvelab.proxmox.tests.bench.run import Settings, actions, handed, imported, passes
 
 FLEET = Fleet(5)
 
@@ -179,3 +179,10 @@ def test_long_loops_run_once_and_only_when_asked_for() -> None:
     assert actions(short, loop, 100, 1) == actions(short, loop, 500, 0) == []
     assert actions(long, loop, 500, 0) == list(ACTIONS)
     assert actions(short, Bare(), 500, 2) == list(ACTIONS)
+
+
+def test_each_round_measures_all_sizes_side_by_side() -> None:
+    order = [(turn, count, client.name) for turn, count, client in passes(Settings(guests=(20, 500), rounds=2))]
+    every = [(20, "bare"), (20, "ours"), (20, "loop"), (500, "bare"), (500, "ours")]
+    assert [(count, client) for turn, count, client in order if turn == 0] == every
+    assert order[len(every) :] == [(1, count, client) for count, client in every if client != "loop"]
