@@ -94,22 +94,25 @@ def actions(settings: Settings, client: Client, count: int, turn: int) -> list[s
     return own if "create" in own else []
 
 
-def passes(settings: Settings) -> Iterator[tuple[int, int, Client]]:
-    """Turns, sizes and clients. Each turn has all sizes: a machine that slows down between two of them would otherwise
-    be told as a cost that grows with the number of guests."""
+def passes(settings: Settings) -> Iterator[tuple[int, int, Client, list[str]]]:
+    """Turns, sizes, clients and what these do.
+
+    Each turn has all sizes: a machine that slows down between two of them would otherwise be told as a cost that grows
+    with the number of guests.
+    """
     for turn in range(settings.rounds):
         for count in settings.guests:
             for client in settings.chosen():
-                if actions(settings, client, count, turn):
-                    yield turn, count, client
+                if todo := actions(settings, client, count, turn):
+                    yield turn, count, client, todo
 
 
 def measured(settings: Settings) -> list[Figure]:
     """All figures. Raises RuntimeError and NotDone: a client that fails has no time."""
     figures: list[Figure] = []
-    for turn, count, client in passes(settings):
+    for turn, count, client, todo in passes(settings):
         tell(f"round {turn + 1} of {settings.rounds}, {count} guests: {client.name}")
-        figures += one_pass(client, Fleet(count, settings.disk_gib), actions(settings, client, count, turn))
+        figures += one_pass(client, Fleet(count, settings.disk_gib), todo)
     return figures
 
 

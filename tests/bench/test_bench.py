@@ -182,7 +182,7 @@ def test_long_loops_run_once_and_only_when_asked_for() -> None:
 
 
 def test_each_round_measures_all_sizes_side_by_side() -> None:
-    order = [(turn, count, client.name) for turn, count, client in passes(Settings(guests=(20, 500), rounds=2))]
+    order = [(turn, count, client.name) for turn, count, client, _todo in passes(Settings(guests=(20, 500), rounds=2))]
     every = [(20, "bare"), (20, "ours"), (20, "loop"), (500, "bare"), (500, "ours")]
     assert [(count, client) for turn, count, client in order if turn == 0] == every
     assert order[len(every) :] == [(1, count, client) for count, client in every if client != "loop"]
