@@ -31,8 +31,8 @@ def read_vm(api: Any, params: Params) -> State | None:
         # Two runs may have made a guest of this name at the same moment; ids are unique, names are not.
         find_name(api, str(params["name"]), nodes=at.nodes or None)
     state = {**seen.state, **_pool(api, at, params)}
-    still = not pending(seen.entries) and _listed_stopped(at, params, state) if first else _made_stopped(at, params)
-    state |= _stopped(at) if still else _running(api, at, seen.entries)
+    known = _listed(at, params, state, seen.entries) if first else _made_stopped(at, params)
+    state |= _still(at, known) if known else _running(api, at, seen.entries)
     if params["state"] == "absent":
         listed = api.get(f"{at.path}/snapshot")
         return {**state, "snapshots": [str(s["name"]) for s in listed if s["name"] != "current"]}
@@ -59,24 +59,29 @@ def applied(entries: Entries) -> dict[str, Any]:
     return {str(e["key"]): e.get("pending", e.get("value")) for e in entries if not int(e.get("delete") or 0)}
 
 
-def _made_stopped(at: Situation, params: Params) -> bool:
-    """True for a guest that this run has made and not started: it does not run."""
-    return not at.exists and params["state"] != "absent" and params.get("status") in (None, "stopped")
+def _made_stopped(at: Situation, params: Params) -> str:
+    """ "stopped" for a guest that this run has made and not started, else ""."""
+    made = not at.exists and params["state"] != "absent" and params.get("status") in (None, "stopped")
+    return "stopped" if made else ""
 
 
-def _listed_stopped(at: Situation, params: Params, state: State) -> bool:
-    """True for a guest that the cluster lists as stopped, and of which the task neither says nor changes anything.
+def _listed(at: Situation, params: Params, state: State, entries: Entries) -> str:
+    """ "stopped" or "running" as the cluster lists a guest of which the task neither says nor changes anything.
 
-    Nothing depends on whether that is still so.
+    Nothing depends on whether that is still so. Else "": for a guest that is listed otherwise (paused, io-error: the
+    list has the word of QEMU; pve-manager pvestatd.pm and API2Tools.pm), or for which something waits.
     """
-    if at.listed != "stopped" or params["state"] == "absent" or params.get("status") is not None:
-        return False
+    asked = params["state"] == "absent" or params.get("status") is not None
+    if at.listed not in ("stopped", "running") or asked or pending(entries):
+        return ""
     whole = {**at.want, **{k: params[k] for k in ("name", "pool") if params.get(k)}}
-    return plan(whole, as_seen(at.want, state)).empty
+    return at.listed if plan(whole, as_seen(at.want, state)).empty else ""
 
 
-def _stopped(at: Situation) -> State:
-    return {"vmid": at.vmid, "node": at.node, "qmpstatus": "stopped", "status": "stopped"}
+def _still(at: Situation, status: str) -> State:
+    """The part of a state that tells where a guest is and how it runs, for one for which nothing waits."""
+    state: State = {"vmid": at.vmid, "node": at.node, "qmpstatus": status, "status": status}
+    return {**state, "pending": []} if status == "running" else state
 
 
 def _running(api: Any, at: Situation, entries: Entries) -> State:

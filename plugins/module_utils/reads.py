@@ -24,7 +24,8 @@ class Reader(Protocol):
 class GuestRef:
     """Where a guest is. ``kind`` is "qemu" or "lxc"; ``name`` is "" where the cluster does not know it yet.
 
-    ``status`` is "running" or "stopped", up to 10 s old, or something else where the cluster does not know it.
+    ``status`` is what QEMU says of itself ("running", "paused", "io-error"), or "stopped", in the cluster's list up to
+    10 s old; "unknown" or "" where the cluster cannot tell.
     """
 
     vmid: int

@@ -143,7 +143,8 @@ object:
     status:
       description:
         - C(running), C(stopped) or C(paused).
-        - Where the task neither says anything of it nor changes the guest, C(stopped) may be ten seconds old.
+        - Where the task neither says anything of it nor changes the guest, it may be ten seconds old, as the list of
+          the cluster is.
       type: str
     qmpstatus:
       description: What QEMU itself says, such as C(io-error).

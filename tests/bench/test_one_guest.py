@@ -41,10 +41,11 @@ def asked(at: Place, module: str, options: Mapping[str, Any]) -> list[str]:
     return found.needed
 
 
-def listed(at: Place, name: str) -> int:
-    """The id of a guest, once the cluster's list has its name, which takes up to ten seconds."""
+def listed(at: Place, name: str, **how: str) -> int:
+    """The id of a guest, once the cluster's list has its name and how it is, which takes up to ten seconds."""
+    sought = {"name": name, **how}
     rows = until(
-        lambda: [r for r in at.lab.api().cluster.resources.get() if r.get("name") == name], f"{name} is listed"
+        lambda: [r for r in at.lab.api().cluster.resources.get() if sought.items() <= r.items()], f"{sought} is listed"
     )
     return int(rows[0]["vmid"])
 
@@ -62,6 +63,23 @@ def test_a_guest_by_its_id(at: Place) -> None:
     same = asked(at, OURS, ours)
     assert same == ["GET /cluster/resources", f"GET {QEMU}/1000/pending"]
     assert len(same) <= len(asked(at, THEIRS, theirs))
+
+
+def test_a_guest_that_runs(at: Place) -> None:
+    """It costs no more than one that does not: the list of the cluster tells how it runs, too."""
+    ours = guest(OURS, vmid=1001, name="runs", status="running")
+    play(at, {OURS: ours})
+    listed(at, "runs", status="running")
+    unsaid = {option: value for option, value in ours.items() if option != "status"}
+    left = asked(at, OURS, unsaid)
+    assert left == ["GET /cluster/resources", f"GET {QEMU}/1001/pending"]
+    # A task that says how it is to run has the node itself asked.
+    held = asked(at, OURS, ours)
+    assert held == [*left, f"GET {QEMU}/1001/status/current"]
+    # So does one for a guest that is listed as anything but running or stopped.
+    at.lab.api().nodes(NODE).qemu(1001).status.suspend.post()
+    listed(at, "runs", status="paused")
+    assert asked(at, OURS, unsaid) == held
 
 
 def test_a_guest_by_its_name_alone(at: Place) -> None:

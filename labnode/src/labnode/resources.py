@@ -27,14 +27,15 @@ async def guest_rows(node: Node) -> list[dict[str, Any]]:
 
 async def _guest_row(node: Node, vmid: int, ha_state: str | None) -> dict[str, Any] | None:
     try:
-        info = await node.guests.status(vmid, full=False)
+        info = await node.guests.status(vmid)
     except ApiError:
         return None  # removed since the list was made
     row: dict[str, Any] = {"id": f"qemu/{vmid}", "type": "qemu", "vmid": vmid, "node": node.name}
     row.update({key: info.get(key) or 0 for key in _COUNTERS})
     row.update({key: info[key] for key in _NAMES if info.get(key)})
     row.setdefault("name", f"VM {vmid}")
-    row.update(status=info["status"], template=int(bool(info.get("template"))), maxcpu=info.get("cpus", 1))
+    # the word of QEMU, as pvestatd hands it on (pve-manager pvestatd.pm, API2Tools.pm)
+    row.update(status=info["qmpstatus"], template=int(bool(info.get("template"))), maxcpu=info.get("cpus", 1))
     pool = node.auth.cfg.pool_of(vmid)
     if pool:
         row["pool"] = pool
